@@ -1,0 +1,9 @@
+"""Generative models p(x, z), and the priors, likelihoods and networks that they are made of."""
+
+from .errors import InputError as InputError
+from .likelihoods import *  # noqa: F403  (a part is one line, in its own package)
+from .linear_gaussian import LinearGaussian as LinearGaussian
+from .networks import *  # noqa: F403
+from .priors import *  # noqa: F403
+from .program import Program as Program
+from .vae import VAE as VAE

@@ -1,0 +1,3 @@
+"""Networks: one file and one line here each."""
+
+from .mlp import MLP as MLP
