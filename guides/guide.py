@@ -1,0 +1,33 @@
+"""What every guide of one latent vector is: a program that samples z ~ q(z|x)."""
+
+from abc import ABC, abstractmethod
+
+import pyro
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor
+
+from ..models.program import Program
+
+
+class Guide(Program, ABC):
+    """q(z|x) for the models that have one latent vector ``z`` per datum; a family says what ``encode`` returns."""
+
+    @staticmethod
+    @abstractmethod
+    def outputs(latents: int) -> int:
+        """How many numbers the encoder must return for ``latents`` latents."""
+
+    @abstractmethod
+    def encode(self, x: Tensor) -> TorchDistribution:
+        """q(z|x): from x ``(..., P)``, batch shape ``(...)``, event shape ``(D,)``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The inference program of ``x``, ``(B, P)``; returns z, ``(B, D)``."""
+        with pyro.plate("data", len(x)):
+            return pyro.sample("z", self.encode(x))
+
+    @torch.no_grad()
+    def sample(self, x: Tensor, count: int = 1) -> Tensor:
+        """Draws z ~ q(z|x), ``(count, B, D)``."""
+        return self.encode(x).sample((count,))
