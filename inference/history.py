@@ -1,0 +1,65 @@
+"""What a training run was, epoch by epoch."""
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from .estimators import KLPath
+
+COLUMNS = (
+    "epoch",
+    "step",
+    "images",
+    "seconds",
+    "learning_rate",
+    "train_bound",
+    "train_elbo",
+    "reconstruction",
+    "kl",
+    "kl_global",
+    "validation_elbo",
+    "test_elbo",
+)
+"""One row an epoch. Images and seconds are of training alone, counted from the start; bounds are in nats per datum,
+averaged over the epoch while the parameters move, and go up. ``train_bound`` is what was trained, with its beta;
+``train_elbo`` the evidence lower bound at beta = 1, reconstruction - kl - kl_global. A column not measured is NaN."""
+
+Row = dict[str, float]
+
+
+@dataclass
+class History:
+    """The rows of a run, the KL path of each latent site, and why the run stopped.
+
+    Example:
+        >>> history = History(rows=[dict.fromkeys(COLUMNS, 0.0) | {"epoch": 1, "train_elbo": -25.0}])
+        >>> history["train_elbo"]
+        [-25.0]
+    """
+
+    rows: list[Row] = field(default_factory=list)
+    kl_path: dict[str, KLPath] = field(default_factory=dict)
+    stopped: str = "epochs done"
+    best_epoch: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    def __getitem__(self, column: str) -> list[float]:
+        """One column."""
+        return [row[column] for row in self.rows]
+
+    def copy(self) -> "History":
+        """A copy that does not grow with this one."""
+        return replace(self, rows=list(self.rows))
+
+    def write_csv(self, path: str | Path) -> None:
+        """Write the rows as comma-separated values."""
+        with open(path, "w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(self.rows)

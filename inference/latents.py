@@ -1,0 +1,74 @@
+"""What each latent carries."""
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Independent, kl_divergence
+
+from ..models.errors import InputError
+from .batches import Data
+from .draws import Latent, Program
+from .estimators import L_A
+from .estimators.l_b import describe
+from .evaluate import DRAWS_AT_ONCE, held_out
+
+
+def kl_per_latent(model: Program, guide: Program, data: Data, *, seed: int = 0) -> dict[str, Tensor]:
+    """KL(q(z_d|x) || p(z_d)) in nats, averaged over the data, for each local site whose families factorise.
+
+    Its sum over d is the KL of the bound.
+
+    Returns:
+        For each such site ``(D,)``; a site whose posterior or prior does not factorise, or has no closed form, is
+        left out.
+    """
+    sums: dict[str, list[Tensor]] = {}
+    for z in _local_latents(model, guide, data, seed):
+        if (kl := _factorised_kl(z)) is not None:
+            sums.setdefault(z.name, []).append(kl)
+    return {name: torch.cat(parts).mean(0).cpu() for name, parts in sums.items()}
+
+
+def active_units(
+    model: Program, guide: Program, data: Data, *, threshold: float = 0.01, seed: int = 0
+) -> dict[str, int]:
+    """How many latents of each local site follow the data: those with Var_x E_q(z_d|x)[z_d] > threshold.
+
+    Burda, Grosse and Salakhutdinov (2015), Importance Weighted Autoencoders, section 5.2, whose threshold is 0.01.
+    """
+    means: dict[str, list[Tensor]] = {}
+    for z in _local_latents(model, guide, data, seed):
+        means.setdefault(z.name, []).append(_mean(z))
+    return {name: int((torch.cat(parts).var(0) > threshold).sum()) for name, parts in means.items()}
+
+
+def _local_latents(model: Program, guide: Program, data: Data, seed: int) -> list[Latent]:
+    with held_out(model, guide, data, DRAWS_AT_ONCE, seed) as batches:
+        draws = [L_A().draw(model, guide, *batch) for batch in batches]
+    return [z for draw in draws for z in draw.latents if not z.is_global]
+
+
+def _mean(z: Latent) -> Tensor:
+    q = z.guide_site["fn"]
+    try:
+        return q.mean
+    except NotImplementedError:
+        raise InputError(f"Active units need the mean of q; {describe(q)} at site '{z.name}' has none.") from None
+
+
+def _factorised_kl(z: Latent) -> Tensor | None:
+    if z.model_site is None:
+        return None
+    q, p = _one_latent(z.guide_site["fn"]), _one_latent(z.model_site["fn"])
+    if q is None or p is None:
+        return None
+    try:
+        return kl_divergence(q, p)
+    except NotImplementedError:
+        return None
+
+
+def _one_latent(fn: Distribution) -> Distribution | None:
+    """A factorised distribution over D latents as D distributions over one."""
+    if isinstance(fn, Independent) and fn.reinterpreted_batch_ndims == 1:
+        return fn.base_dist
+    return None

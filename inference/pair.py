@@ -1,0 +1,195 @@
+"""One look at a pair on its first batch, before anything is trained: what it is made of, and whether it can be."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.poutine import Trace
+from torch import Tensor, nn
+from torch.distributions import constraints
+
+from ..models.errors import InputError
+from .draws import Plate, Program, in_plate, sample_sites
+from .randomness import forked_rng
+
+Batch = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What a pair declares on a batch: trainable parameters by name, each once, and the plate ``data``.
+
+    A parameter that both programs use counts as the model's. ``observed`` holds, for each observed site that takes an
+    element of the batch as it is, that element's position and the support of the site.
+    """
+
+    model_parameters: dict[str, Tensor]
+    guide_parameters: dict[str, Tensor]
+    plate: Plate
+    has_global_latents: bool
+    observed: tuple[tuple[str, int, Any], ...]
+
+    @property
+    def parameters(self) -> dict[str, Tensor]:
+        """All of them: unconstrained values, by Pyro's names."""
+        return self.model_parameters | self.guide_parameters
+
+
+def inspect(model: Program, guide: Program, batch: Batch) -> Pair:
+    """Run a pair once, with Pyro's checks on, and see what it is made of.
+
+    Raises:
+        InputError: the programs fail on the batch, name different latents, observe nothing, observe a value outside
+            its distribution's support, or have no plate ``data``.
+    """
+    with pyro.validation_enabled(True), forked_rng(), torch.no_grad():
+        guide_trace = _run("guide", guide, batch)
+        model_trace = _run("model", poutine.replay(model, trace=guide_trace), batch)
+    _check_sites(model_trace, guide_trace)
+    model_parameters = _parameters(model_trace)
+    taken = {id(p) for p in model_parameters.values()}
+    pair = Pair(
+        model_parameters=model_parameters,
+        guide_parameters={name: p for name, p in _parameters(guide_trace).items() if id(p) not in taken},
+        plate=Plate.of(model_trace),
+        has_global_latents=any(not in_plate(site) for site in sample_sites(guide_trace)),
+        observed=tuple(_observed(model_trace, batch)),
+    )
+    check_observed(pair, batch)
+    return pair
+
+
+def check_observed(pair: Pair, batch: Batch, first_row: int = 0) -> None:
+    """Check that the data a pair observes are finite and in the support of their distributions."""
+    for name, position, support in pair.observed:
+        check_support(name, batch[position], support, first_row)
+
+
+def check_trainable(pair: Pair, model: Program, guide: Program, batch_size: int, data_size: int) -> None:
+    """Check that training would reach every parameter, and that the plate says how many data there are.
+
+    Raises:
+        InputError: no parameter is declared, a module's are not, or the plate ``data`` is of a wrong size.
+    """
+    if not pair.parameters:
+        raise InputError(
+            "Nothing would be trained: neither program declares a parameter to Pyro.\n"
+            "  Call pyro.module(name, network) in the program, make it a PyroModule, or use pyro.param."
+        )
+    declared = {id(p) for p in pair.parameters.values()}
+    for role, program in (("model", model), ("guide", guide)):
+        named = program.named_parameters() if isinstance(program, nn.Module) else ()
+        if silent := [name for name, p in named if p.requires_grad and id(p) not in declared]:
+            raise InputError(
+                f"Parameters of the {role} would not be trained: {silent} are not declared to Pyro.\n"
+                "  Call pyro.module(name, network) in the program, make it a PyroModule, or set requires_grad=False."
+            )
+    plate = pair.plate
+    if pair.has_global_latents and plate.size != data_size:
+        raise InputError(
+            f"The pair has latents outside the plate 'data', whose size is {plate.size}, but the data are {data_size}: "
+            "their KL would have a wrong weight.\n"
+            f'  Write pyro.plate("data", {data_size}, subsample=x), or train with batch_size={data_size}.'
+        )
+    if plate.batch != batch_size or plate.size not in (batch_size, data_size):
+        raise InputError(
+            f"The plate 'data' holds {plate.batch} of {plate.size} data; the batch has {batch_size} of {data_size}.\n"
+            f'  Write pyro.plate("data", len(x)) or pyro.plate("data", {data_size}, subsample=x).'
+        )
+
+
+def check_support(name: str, value: Tensor, support: Any, first_row: int = 0) -> None:
+    """Check that observed data lie in the support of their distribution; name the first row and pixel that does not."""
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    inside = support.check(value) if _checks_any_batch(support) else torch.ones_like(value, dtype=torch.bool)
+    inside = inside & value.isfinite()
+    if inside.all():
+        return
+    place = (~inside).nonzero()[0].tolist()[: value.ndim]
+    row, *pixel = place
+    where = f"row {row + first_row}" + (f", pixel {pixel[0] if len(pixel) == 1 else tuple(pixel)}" if pixel else "")
+    raise InputError(
+        f"Site '{name}' observes values in {_range(support)}.\n"
+        f"  {where}: {value[tuple(place)].item():.6g}.\n"
+        f"  {_remedy(support)}"
+    )
+
+
+def _checks_any_batch(support: Any) -> bool:
+    """Whether a support is one for all data, element by element (an interval with limits per datum is not)."""
+    limits = [v for v in vars(support).values() if isinstance(v, Tensor)]
+    return (
+        support.event_dim == 0 and not support.is_discrete | any(v.ndim for v in limits)
+    ) or support is constraints.boolean
+
+
+def _range(support: Any) -> str:
+    if support is constraints.boolean:
+        return "{0, 1}"
+    if isinstance(support, constraints.interval):
+        return f"[{support.lower_bound:g}, {support.upper_bound:g}]"
+    return {"_Real": "the finite real numbers"}.get(type(support).__name__, f"its support, {support}")
+
+
+def _remedy(support: Any) -> str:
+    if support is constraints.boolean:
+        return "Binarise the pixels (binarisation='dynamic' or 'fixed'), or choose a likelihood of grey pixels."
+    if isinstance(support, constraints.interval):
+        return "Scale the pixels, or choose a likelihood of real values such as Gaussian."
+    return "Remove or repair that row."
+
+
+def _run(role: str, program: Program, batch: Batch) -> Trace:
+    try:
+        return poutine.trace(program).get_trace(*batch)
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+        if isinstance(error, InputError):
+            raise
+        message = str(error).strip().partition("\n")[0]
+        shapes = ", ".join(f"{tuple(t.shape)} {str(t.dtype).removeprefix('torch.')}" for t in batch)
+        raise InputError(
+            f"The {role} cannot be run on a batch of {shapes}.\n"
+            f"  It raised {type(error).__name__}: {message}\n"
+            f"  Check the shapes that its networks expect, and that the data are of their dtype."
+        ) from error
+
+
+def _check_sites(model_trace: Trace, guide_trace: Trace) -> None:
+    sites = list(sample_sites(model_trace))
+    latents = [site["name"] for site in sites if not site["is_observed"]]
+    if len(latents) == len(sites):
+        raise InputError("The model observes nothing. Give the data to a site: pyro.sample('x', ..., obs=x).")
+    guided = [s["name"] for s in sample_sites(guide_trace) if not s["infer"].get("is_auxiliary")]
+    if missing := [name for name in latents if name not in guided]:
+        raise InputError(f"The guide does not sample the model's latent sites {missing}; it samples {guided}.")
+    if unknown := [name for name in guided if name not in latents]:
+        raise InputError(
+            f"The guide samples sites {unknown} that the model does not have; the model's latents are {latents}.\n"
+            "  Mark a site that only the guide needs with infer={'is_auxiliary': True}."
+        )
+    if latents != guided:
+        raise InputError(
+            f"Model and guide sample their latents in different orders: {latents} and {guided}.\n"
+            "  Let the guide follow the model's order, so that a closed-form KL of a site is what it seems."
+        )
+
+
+def _observed(model_trace: Trace, batch: Batch) -> Iterator[tuple[str, int, Any]]:
+    for site in sample_sites(model_trace):
+        for position, element in enumerate(batch):
+            if site["is_observed"] and site["value"] is element:
+                yield site["name"], position, site["fn"].support
+
+
+def _parameters(trace: Trace) -> dict[str, Tensor]:
+    sites: list[Site] = [site for site in trace.nodes.values() if site["type"] == "param"]
+    values: dict[str, Tensor] = {}
+    for site in sites:
+        value = site["value"].unconstrained()
+        if value.requires_grad and not any(value is v for v in values.values()):
+            values[site["name"]] = value
+    return values

@@ -1,0 +1,303 @@
+"""A training run that can be advanced epoch by epoch, saved and restored."""
+
+import copy
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor, nn
+
+from ..models.errors import InputError
+from .batches import Batch, Data, Loader
+from .choose import check_at_least, check_name, make_estimator
+from .draws import Program
+from .estimators import Estimator
+from .evaluate import evaluate
+from .history import History, Row
+from .optimizers import LEARNING_RATES, OPTIMIZERS, SCHEDULES
+from .pair import Pair, check_observed, check_trainable, inspect
+from .parameters import private_parameters
+from .randomness import forked_rng, random_state, random_streams, set_random_state
+
+State = dict[str, Any]
+
+
+class DivergenceError(ArithmeticError):
+    """Training met a number that is not finite; the pair holds the parameters of the last good epoch."""
+
+
+class Training:
+    """The state of :func:`~aevb.inference.fit`, whose arguments it takes: pair, optimizer, random streams, history.
+
+    ``epoch()`` advances it until ``done``; ``state()`` and ``restore(state)`` save and put back everything that the
+    rest of the run depends on.
+    """
+
+    def __init__(
+        self,
+        model: Program,
+        guide: Program,
+        data: Data,
+        *,
+        estimator: str | Estimator,
+        epochs: int,
+        batch_size: int,
+        samples: int | None,
+        beta: float | None,
+        optimizer: str,
+        learning_rate: float | None,
+        schedule: str,
+        weight_decay: float,
+        validation: Data | None,
+        patience: int | None,
+        test: Data | None,
+        evaluation_samples: int,
+        seed: int,
+        device: str | torch.device,
+    ) -> None:
+        self.model, self.guide = model, guide
+        self.estimator = make_estimator(estimator, samples=samples, beta=beta)
+        self.epochs = check_at_least(1, "epochs", epochs)
+        self.learning_rate = LEARNING_RATES[check_name("optimizer", optimizer, OPTIMIZERS)]
+        if learning_rate is not None:
+            self.learning_rate = check_at_least(0.0, "learning_rate", learning_rate)
+        self.schedule = SCHEDULES[check_name("schedule", schedule, SCHEDULES)]
+        if patience is not None and validation is None:
+            raise InputError("patience needs validation data: fit(..., validation=data.validation, patience=10).")
+        self.patience = patience
+        self.device = _place(device, model, guide)
+        order, pixels, latents = random_streams(seed)
+        self.data = Loader(data, self.device)
+        self.data.generator.manual_seed(pixels)
+        self.batch_size = min(check_at_least(1, "batch_size", batch_size), len(self.data))
+        monitored = {"validation_elbo": validation, "test_elbo": test}
+        self.monitored = {c: None if data is None else Loader(data, self.device) for c, data in monitored.items()}
+        self.evaluation_samples, self.seed = evaluation_samples, seed
+        self.order = torch.Generator().manual_seed(order)
+        self.history = History()
+        self.steps = self.images = 0
+        self.seconds = 0.0
+        self.best: tuple[float, dict[str, Tensor]] | None = None
+        with forked_rng(latents):
+            self.noise = random_state()
+        with self._own_world():
+            self.pair = pair = self._check()
+            self.optimizer = OPTIMIZERS[optimizer](
+                [
+                    {"params": list(pair.model_parameters.values()), "weight_decay": weight_decay / len(self.data)},
+                    {"params": list(pair.guide_parameters.values())},
+                ],
+                lr=self.learning_rate,
+            )
+
+    @property
+    def done(self) -> bool:
+        """Whether the epochs are done or the validation bound has stopped improving."""
+        return len(self.history) >= self.epochs or self.history.stopped != "epochs done"
+
+    def epoch(self) -> Row:
+        """Train on every datum once and return the new row of the history.
+
+        Raises:
+            DivergenceError: a bound, gradient or parameter is not finite. As after a KeyboardInterrupt, the pair holds
+                the parameters that it had before the epoch.
+        """
+        start = self.state()
+        try:
+            with self._own_world():
+                totals = self._pass()
+            if not self._finite(totals):
+                self.restore(start)
+                raise self._diagnose()
+        except BaseException:
+            self.restore(start)
+            raise
+        row = self._row(totals)
+        self.history.rows.append(row)
+        self._stop_early(row)
+        return row
+
+    def _pass(self) -> Tensor:
+        """One epoch of algorithm 1; returns the sums of bound, elbo, reconstruction, kl and kl_global."""
+        started = time.perf_counter()
+        totals = torch.zeros(5, device=self.device)
+        for batch in self._batches():
+            totals += self._step(batch)
+        totals = totals.cpu()  # waits for the device, once
+        self.seconds += time.perf_counter() - started
+        return totals
+
+    def _batches(self) -> Iterator[Batch]:
+        order = torch.randperm(len(self.data), generator=self.order).to(self.device)
+        for indices in order.split(self.batch_size):
+            yield self.data[indices]
+
+    def _step(self, batch: Batch) -> Tensor:
+        estimate = self.estimator.estimate(self.model, self.guide, *batch)
+        (-estimate.surrogate).backward()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate * self.schedule(self.steps / self._total_steps)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.steps += 1
+        self.images += len(batch[0])
+        kl_global = estimate.kl_global.expand_as(estimate.bound)
+        per_datum = (estimate.bound, estimate.elbo, estimate.reconstruction, estimate.kl, kl_global)
+        return torch.stack(per_datum).detach().sum(1)
+
+    @property
+    def _total_steps(self) -> int:
+        return self.epochs * -(-len(self.data) // self.batch_size)
+
+    def _row(self, totals: Tensor) -> Row:
+        bound, elbo, reconstruction, kl, kl_global = (totals / len(self.data)).tolist()
+        row = {
+            "epoch": len(self.history) + 1,
+            "step": self.steps,
+            "images": self.images,
+            "seconds": self.seconds,
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "train_bound": bound,
+            "train_elbo": elbo,
+            "reconstruction": reconstruction,
+            "kl": kl,
+            "kl_global": kl_global,
+        }
+        for column, data in self.monitored.items():
+            row[column] = float("nan") if data is None else self._measure(data)
+        return row
+
+    def _measure(self, data: Loader) -> float:
+        values = evaluate(self.model, self.guide, data, samples=self.evaluation_samples, seed=self.seed)
+        return values.elbo.mean().item()
+
+    def _stop_early(self, row: Row) -> None:
+        if self.patience is None:
+            return
+        if self.best is None or row["validation_elbo"] > self.best[0]:
+            self.best = row["validation_elbo"], _copies(self.pair.parameters)
+            self.history.best_epoch = int(row["epoch"])
+        elif row["epoch"] - (self.history.best_epoch or 0) >= self.patience:
+            self.history.stopped = f"validation_elbo has not risen for {self.patience} epochs"
+        if self.done:
+            _assign(self.pair.parameters, self.best[1])
+
+    def state(self) -> State:
+        """A copy of everything that the rest of the run depends on."""
+        return {
+            "parameters": _copies(self.pair.parameters),
+            "buffers": _copies(self._buffers()),
+            "optimizer": copy.deepcopy(self.optimizer.state_dict()),
+            "noise": self.noise,
+            "order": self.order.get_state(),
+            "pixels": self.data.generator.get_state(),
+            "counters": (self.steps, self.images, self.seconds),
+            "best": self.best,
+            "history": self.history.copy(),
+        }
+
+    def restore(self, state: State) -> None:
+        """Go back to a state."""
+        _assign(self.pair.parameters, state["parameters"])
+        _assign(self._buffers(), state["buffers"])
+        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+        self.optimizer.zero_grad()
+        self.noise = state["noise"]
+        self.order.set_state(state["order"])
+        self.data.generator.set_state(state["pixels"])
+        self.steps, self.images, self.seconds = state["counters"]
+        self.best = state["best"]
+        self.history = state["history"].copy()
+
+    def _buffers(self) -> dict[str, Tensor]:
+        modules = [program for program in (self.model, self.guide) if isinstance(program, nn.Module)]
+        return {f"{i}.{name}": buffer for i, m in enumerate(modules) for name, buffer in m.named_buffers()}
+
+    @contextmanager
+    def _own_world(self) -> Iterator[None]:
+        """This run's parameters and random stream; no checks, for speed. Everything is put back afterwards."""
+        with private_parameters(), forked_rng(), pyro.validation_enabled(False):
+            set_random_state(self.noise)
+            yield
+            self.noise = random_state()
+
+    def _check(self) -> Pair:
+        """Everything that can be known to be wrong before the first step."""
+        kept = set(pyro.get_param_store().keys())
+        size = self.batch_size
+        first, *others = Loader(self.data.data, self.device).in_order(size)
+        pair = inspect(self.model, self.guide, first)
+        check_trainable(pair, self.model, self.guide, size, len(self.data))
+        if stale := sorted(kept & set(pair.parameters)):
+            raise InputError(
+                f"Pyro's parameter store already holds {stale}, from something trained before.\n"
+                "  Call pyro.clear_param_store() first, or fit inside `with pyro.get_param_store().scope():`."
+            )
+        for number, batch in enumerate(others, 1):
+            check_observed(pair, batch, number * size)
+        with pyro.validation_enabled(True), forked_rng():
+            try:
+                estimate = self.estimator.estimate(self.model, self.guide, *first)
+            except (ValueError, RuntimeError, NotImplementedError) as error:
+                if isinstance(error, InputError):
+                    raise
+                raise InputError(f"The pair is not one that Pyro can train: {error}") from error
+        self.history.kl_path = estimate.kl_path
+        return pair
+
+    def _diagnose(self) -> DivergenceError:
+        """Repeat the epoch, looking at each step, and say where it broke."""
+        with self._own_world():
+            for batch in self._batches():
+                before, noise = _copies(self.pair.parameters), random_state()
+                totals = self._step(batch)
+                if not self._finite(totals):
+                    break
+            _assign(self.pair.parameters, before)
+            set_random_state(noise)
+            step, place = self.steps, self._culprit(batch)
+        return DivergenceError(
+            f"Step {step} met a number that is not finite: {place}.\n"
+            f"  The parameters are back at those of epoch {(step - 1) // -(-len(self.data) // self.batch_size)}.\n"
+            f"  Try a learning rate below {self.learning_rate:g}, or look at what that site is given."
+        )
+
+    def _finite(self, totals: Tensor) -> bool:
+        return all(bool(torch.isfinite(value).all()) for value in (totals, *self.pair.parameters.values()))
+
+    def _culprit(self, batch: Batch) -> str:
+        draws = self.estimator.draw(self.model, self.guide, *batch)
+        values = {f"log q at site '{z.name}'": z.log_q for z in draws.latents}
+        values |= {f"log p at site '{z.name}'": z.log_p for z in draws.latents}
+        values["log p at the observed sites"] = draws.log_likelihood
+        sites = [name for name, value in values.items() if not torch.isfinite(value).all()]
+        self.estimator.loss_and_grads(self.model, self.guide, *batch)
+        gradients = {name: p.grad for name, p in self.pair.parameters.items() if p.grad is not None}
+        bad = [f"the gradient of parameter '{n}'" for n, g in gradients.items() if not torch.isfinite(g).all()]
+        return ", ".join(sites[:1] + bad[:1]) or "an update of the optimizer"
+
+
+def _copies(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+
+@torch.no_grad()
+def _assign(tensors: dict[str, Tensor], values: dict[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        tensor.copy_(values[name])
+
+
+def _place(device: str | torch.device, model: Program, guide: Program) -> torch.device:
+    """Choose a device, and move the modules there."""
+    modules = [program for program in (model, guide) if isinstance(program, nn.Module)]
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() and len(modules) == 2 else "cpu"
+    device = torch.device(device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError("There is no CUDA device here. Use --device cpu, or auto.")
+    for module in modules:
+        module.to(device)
+    return device
