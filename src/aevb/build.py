@@ -1,0 +1,78 @@
+"""From a configuration to its data, model and guide."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast, get_args, get_type_hints
+
+from .config import Config
+from .data import DataSet, load
+from .guides import Guide
+from .inference.choose import check_at_least, check_name
+from .inference.randomness import forked_rng
+from .models import MLP, VAE, InputError, Likelihood, Prior
+from .parts import AMORTIZED, LIKELIHOODS, PRIORS, parse
+
+
+def load_data(config: Config) -> DataSet:
+    """The data of a run, treated as its likelihood needs them.
+
+    Raises:
+        InputError: the likelihood is not a density of pixels treated so; or see :func:`aevb.data.load`.
+    """
+    likelihood = cast(type[Likelihood], parse("likelihood", config.likelihood, LIKELIHOODS)[0])
+    data = load(
+        config.data,
+        binarisation=config.binarisation or likelihood.binarisations[0],
+        validation=0.1 if config.patience else 0.0,
+        seed=check_at_least(0, "data_seed", config.data_seed),
+    )
+    if data.binarisation not in likelihood.binarisations:
+        others = [
+            name
+            for name, part in LIKELIHOODS.items()
+            if data.binarisation in cast(type[Likelihood], part).binarisations
+        ]
+        raise InputError(
+            f"{likelihood.__name__} is for pixels with --binarisation {' or '.join(likelihood.binarisations)}; "
+            f"it is {data.binarisation}.\n"
+            f"  Choose one of these, or --likelihood {' or '.join(others)}."
+        )
+    return data
+
+
+def make_pair(config: Config, pixels: int) -> tuple[VAE, Guide]:
+    """Model and guide for that many pixels; their initial weights depend on the seed alone.
+
+    Each part has a random stream of its own, so that runs which differ in one part share the others' weights.
+    """
+    make_prior, prior_options = parse("prior", config.prior, PRIORS)
+    make_guide, guide_options = parse("guide", config.guide, AMORTIZED)
+    make_likelihood, likelihood_options = parse("likelihood", config.likelihood, LIKELIHOODS)
+    if config.binarisation == "relaxed":
+        likelihood_options["relaxed"] = True
+    latents = check_at_least(1, "latents", config.latents)
+    with _stream(config, 0):
+        prior = cast(Prior, make_prior(latents, **prior_options))
+    with _stream(config, 1):
+        likelihood = cast(Likelihood, make_likelihood(**likelihood_options))
+    with _stream(config, 2):
+        decoder = _mlp(config, latents, *config.hidden, likelihood.outputs(pixels))
+    with _stream(config, 3):
+        encoder = _mlp(config, pixels, *reversed(config.hidden), cast(type[Guide], make_guide).outputs(latents))
+        guide = cast(Guide, make_guide(encoder, **guide_options))
+    return VAE(prior, decoder, likelihood), guide
+
+
+@contextmanager
+def _stream(config: Config, part: int) -> Iterator[None]:
+    with forked_rng(check_at_least(0, "seed", config.seed) * 1000 + part):
+        yield
+
+
+def _mlp(config: Config, *sizes: int) -> MLP:
+    for units in config.hidden:
+        check_at_least(1, "hidden", units)
+    hints = get_type_hints(MLP.__init__)
+    for option in ("activation", "initialisation"):
+        check_name(option, getattr(config, option), get_args(hints[option]))
+    return MLP(*sizes, activation=config.activation, initialisation=config.initialisation)  # type: ignore[arg-type]

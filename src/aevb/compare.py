@@ -1,0 +1,149 @@
+"""Every combination, paired by seed, side by side."""
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from .config import Config
+from .inference.history import Row
+from .runs import Result, Run, write_table
+
+AXES = ("estimator", "prior", "guide", "likelihood", "latents")
+"""What a comparison varies, beside the seed."""
+
+RANKED = ("train_elbo", "test_elbo", "test_log_evidence")
+"""The figures whose paired differences are reported."""
+
+
+def combinations(base: Config, axes: dict[str, list[Any]], seeds: int) -> list[Config]:
+    """The grid of all values of all axes, each with every seed; seeds vary slowest, so that early results are pairs."""
+    values = [axes[axis] for axis in AXES]
+    return [
+        replace(base, seed=base.seed + seed, **dict(zip(AXES, point, strict=True)))
+        for seed in range(seeds)
+        for point in itertools.product(*values)
+    ]
+
+
+def run_name(config: Config) -> str:
+    """The name of a run's folder."""
+    parts = [str(getattr(config, axis)) for axis in AXES]
+    return "-".join([*parts, f"seed{config.seed}"]).replace(":", "_").replace("=", "_").replace(",", "_")
+
+
+def run_all(runs: list[Run], out: Path, progress: Any) -> Iterator[tuple[Run, Result]]:
+    """Train all, one after the other; ``results.csv`` and ``curves.csv`` hold what is finished, at any time."""
+    results: list[Result] = []
+    curves: list[Row | dict[str, Any]] = []
+    for run in runs:
+        config = run.config
+        with progress.run(run_name(config), config.epochs) as on_epoch:
+            result = run.train(out / "runs" / run_name(config), on_epoch)
+        results.append(result)
+        key = {axis: getattr(config, axis) for axis in AXES} | {"seed": config.seed}
+        curves += [key | row for row in run.training.history]
+        write_table(out / "results.csv", [{k: v for k, v in row.items() if k != "kl_per_latent"} for row in results])
+        write_table(out / "curves.csv", curves)
+        yield run, result
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One combination over its seeds: mean and standard error of each figure (None with one seed)."""
+
+    key: tuple[Any, ...]
+    label: str
+    results: list[Result]
+
+    def mean(self, figure: str) -> float:
+        return float(np.mean([row[figure] for row in self.results]))
+
+    def standard_error(self, figure: str) -> float | None:
+        return _standard_error([row[figure] for row in self.results])
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A figure of one combination minus that of another, paired by seed: the mean and its standard error."""
+
+    label: str
+    figure: str
+    mean: float
+    standard_error: float | None
+    seeds: int
+
+    @property
+    def verdict(self) -> str:
+        """Whether the difference can be told from 0, by a t interval of 95 % over the seeds."""
+        if self.standard_error is None:
+            return "one seed: not known"
+        reach = float(stats.t.ppf(0.975, self.seeds - 1)) * self.standard_error
+        if abs(self.mean) <= reach:
+            return "not distinguishable from 0"
+        return f"{'above' if self.mean > 0 else 'below'} 0"
+
+
+def summaries(results: Iterable[Result]) -> list[Summary]:
+    """Group results by combination, in the order of the grid, each labelled by what varies."""
+    results = list(results)
+    varying = [axis for axis in AXES if len({row[axis] for row in results}) > 1] or ["estimator"]
+    groups: dict[tuple[Any, ...], list[Result]] = {}
+    for row in results:
+        groups.setdefault(tuple(row[axis] for axis in AXES), []).append(row)
+    return [Summary(key, " ".join(_value(axis, rows[0]) for axis in varying), rows) for key, rows in groups.items()]
+
+
+def differences(groups: list[Summary]) -> list[Difference]:
+    """Each combination against the one that differs in a single axis, where it has that axis's first value.
+
+    Likelihoods are never compared: nats under different likelihoods are of different densities.
+    """
+    found = []
+    by_key = {group.key: group for group in groups}
+    for position, axis in enumerate(AXES):
+        if axis == "likelihood":
+            continue
+        first = groups[0].key[position]
+        for group in groups:
+            base = by_key.get((*group.key[:position], first, *group.key[position + 1 :]))
+            if group.key[position] != first and base:
+                found += [_difference(group, base, axis, figure) for figure in RANKED]
+    return found
+
+
+def _difference(group: Summary, base: Summary, axis: str, figure: str) -> Difference:
+    other = {row["seed"]: row[figure] for row in base.results}
+    paired = [row[figure] - other[row["seed"]] for row in group.results if row["seed"] in other]
+    label = f"{_value(axis, group.results[0])} - {_value(axis, base.results[0])}"
+    rest = [word for word in group.label.split(" ") if word != _value(axis, group.results[0])]
+    return Difference(
+        f"{label} ({' '.join(rest)})" if rest else label,
+        figure,
+        float(np.mean(paired)),
+        _standard_error(paired),
+        len(paired),
+    )
+
+
+def _value(axis: str, row: Result) -> str:
+    return f"N_z={row[axis]}" if axis == "latents" else str(row[axis])
+
+
+def _standard_error(values: list[float]) -> float | None:
+    return float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else None
+
+
+def last_tenth(curves: list[Row]) -> float:
+    """How much the test bound rose over the last tenth of a run, in nats: its mean over the last twentieth of the
+    epochs minus that over the twentieth before the last tenth."""
+    values = [row["test_elbo"] for row in curves]
+    width, tenth = max(1, len(values) // 20), max(1, len(values) // 10)
+    if len(values) < 2 * width + tenth:
+        return math.nan
+    return float(np.mean(values[-width:]) - np.mean(values[-tenth - width : -tenth]))

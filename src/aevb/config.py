@@ -1,0 +1,47 @@
+"""What a run is: enough to repeat it. Needs no torch, so that ``aevb --help`` is quick."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import yaml
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One combination of data, prior, guide, likelihood and estimator, and how it is trained.
+
+    Parts are named as on the command line, ``Name:option=value``.
+    """
+
+    data: str = "digits"
+    binarisation: str | None = None
+    estimator: str = "L_B"
+    samples: int = 1
+    beta: float = 1.0
+    prior: str = "StandardNormal"
+    guide: str = "AmortizedNormal"
+    likelihood: str = "Bernoulli"
+    latents: int = 10
+    hidden: tuple[int, ...] = (500,)
+    activation: str = "tanh"
+    initialisation: str = "torch"
+    epochs: int = 300
+    batch_size: int = 100
+    optimizer: str = "Adam"
+    learning_rate: float | None = None
+    schedule: str = "cosine"
+    weight_decay: float = 0.0
+    patience: int | None = None
+    evidence_samples: int = 1000
+    data_seed: int = 0
+    seed: int = 0
+    device: str = "auto"
+
+    @property
+    def data_name(self) -> str:
+        """The data set's name, or its file's without folder and suffix."""
+        return Path(self.data).stem
+
+    def write(self, path: Path) -> None:
+        """Write as YAML."""
+        path.write_text(yaml.safe_dump(asdict(self) | {"hidden": list(self.hidden)}, sort_keys=False))

@@ -1,0 +1,35 @@
+"""Files that are whole or not there."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .models import InputError
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path``, which takes its place if the block ends well and vanishes if not."""
+    part = path.with_name(f".{path.stem}.part{path.suffix}")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def fresh_folder(out: str | None, stem: str) -> Path:
+    """The folder to write into: ``out``, which must not hold anything, or the next free ``runs/stem-1``, ``-2``, ..."""
+    if out is None:
+        taken = [
+            int(p.name.rpartition("-")[2])
+            for p in Path("runs").glob(f"{stem}-*")
+            if p.name.rpartition("-")[2].isdigit()
+        ]
+        return Path("runs", f"{stem}-{max(taken, default=0) + 1}")
+    path = Path(out)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        what = "holds another run" if (path / "config.yaml").exists() else "is not an empty folder"
+        raise InputError(f"--out {out} {what}. Name a new folder, or remove it.")
+    return path

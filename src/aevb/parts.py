@@ -1,0 +1,92 @@
+"""The parts that can be named: found in their packages, described by their docstrings, made from ``Name:option=x``."""
+
+import inspect
+import re
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from . import guides, inference, models
+from .data import DATA_SETS
+from .inference.choose import check_name
+from .models import InputError, Likelihood, Prior, Program, likelihoods, networks, priors
+
+
+def _classes(package: ModuleType, base: type) -> dict[str, type]:
+    return {
+        name: part
+        for name, part in vars(package).items()
+        if isinstance(part, type) and issubclass(part, base) and not inspect.isabstract(part) and part is not base
+    }
+
+
+PRIORS = _classes(priors, Prior)
+LIKELIHOODS = _classes(likelihoods, Likelihood)
+GUIDES = _classes(guides, guides.Guide)
+AMORTIZED = {name: part for name, part in GUIDES.items() if "encoder" in inspect.signature(part).parameters}
+"""Those that any model of one latent vector can have."""
+NETWORKS = _classes(networks, object)
+MODELS = _classes(models, Program)
+ESTIMATORS = inference.ESTIMATORS
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of ``aevb list``."""
+
+    name: str
+    line: str
+    paper: str
+
+
+def catalogue() -> dict[str, list[Entry]]:
+    """Every part, by kind."""
+    kinds: dict[str, dict[str, type]] = {
+        "models": MODELS,
+        "priors": PRIORS,
+        "guides": GUIDES,
+        "likelihoods": LIKELIHOODS,
+        "networks": NETWORKS,
+        "estimators": ESTIMATORS,
+    }
+    listed = {kind: [_entry(name, part) for name, part in parts.items()] for kind, parts in kinds.items()}
+    return listed | {"data": [Entry(name, line, "") for name, (_, line) in DATA_SETS.items()]}
+
+
+def _entry(name: str, part: type) -> Entry:
+    text = inspect.getdoc(part) or ""
+    papers = re.findall(r"[A-Z][\w ,.-]*?(?: et al\.| and \w+)? \((?:19|20)\d\d\)", text)
+    return Entry(name, text.splitlines()[0], papers[0].strip() if papers else "")
+
+
+def parse(kind: str, spec: str, known: dict[str, type]) -> tuple[type, dict[str, Any]]:
+    """``Name:option=value,option=value`` as a class and its keyword arguments.
+
+    Raises:
+        InputError: no such part, no such option, or a value of the wrong type.
+    """
+    name, _, text = spec.partition(":")
+    part = known[check_name(kind, name, known)]
+    options = {}
+    for item in filter(None, text.split(",")):
+        key, equals, value = item.partition("=")
+        check_name(f"option of {name}", key, _options(part))
+        if not equals:
+            raise InputError(f"{spec}: an option is written {key}=value.")
+        options[key] = _convert(f"{name}:{key}", value, _options(part)[key])
+    return part, options
+
+
+def _options(part: type) -> dict[str, Any]:
+    hints = get_type_hints(vars(part)["__init__"]) if "__init__" in vars(part) else {}
+    keywords = [p.name for p in inspect.signature(part).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    return {name: hints[name] for name in keywords}
+
+
+def _convert(place: str, value: str, hint: Any) -> Any:
+    if get_origin(hint) is Literal:
+        return check_name(place, value, get_args(hint))
+    try:
+        return {"true": True, "false": False}[value.lower()] if hint is bool else hint(value)
+    except (KeyError, ValueError):
+        raise InputError(f"{place} takes {hint.__name__}; it is {value!r}.") from None

@@ -1,0 +1,106 @@
+"""The page that a comparison ends with: one file, no network."""
+
+import io
+from base64 import b64encode
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
+
+from . import __version__
+from .compare import AXES, Difference, Summary
+from .config import Config
+from .files import atomic
+
+COLUMNS = {
+    "train_elbo": (
+        "ELBO, train",
+        "the evidence lower bound of the training data at the final parameters, at beta = 1 (L_A, one sample a datum)",
+    ),
+    "test_elbo": (
+        "ELBO, test",
+        "the same of the test data, which were not trained on (L_A, {test_elbo_samples} samples)",
+    ),
+    "test_log_evidence": (
+        "log p(x), test",
+        "the log evidence by importance sampling ({test_log_evidence_samples} samples of the guide; in expectation a "
+        "lower bound, above the ELBO)",
+    ),
+    "reconstruction": ("reconstruction", "E log p(x|z) under the guide, test data"),
+    "kl": ("KL", "KL(q(z|x) || p(z)), test data: ELBO = reconstruction - KL"),
+    "active_units": ("active units", "latents whose posterior mean varies over the test data by more than 0.01"),
+    "seconds": ("seconds", "of training, without measuring"),
+    "images_per_second": ("images/s", "training images seen a second"),
+}
+"""What each figure is called, and what it means."""
+
+CAPTIONS = {
+    "learning_curves_images": "Learning curves against training images seen (paper, figure 2). Higher is better; the "
+    "line is the mean over seeds, the band reaches from the least to the greatest. Train above test is overfitting. "
+    "Training curves are averages over an epoch in which the parameters moved.",
+    "learning_curves_seconds": "The same against seconds of training: what a bound costs.",
+    "reconstructions": "Test data, and what is left of them after the guide's mean went through the decoder.",
+    "samples": "The mean of p(x|z) for twelve z from the prior: the same twelve for every combination.",
+    "latent_space": "Where the guide puts the test data: posterior means, each drawn as its label. Above two latents, "
+    "the first two principal components.",
+}
+
+
+def write_report(
+    path: Path,
+    *,
+    groups: list[Summary],
+    found: list[Difference],
+    figures: dict[str, Figure],
+    config: Config,
+    how: str,
+    command: str,
+    gain: float,
+) -> None:
+    """Write ``report.html`` at ``path``, and the pictures beside it in ``figures/``."""
+    write_figures(path.parent, figures)
+    sample = groups[0].results[0]
+    page = _template().render(
+        columns={name: (title, meaning.format(**sample)) for name, (title, meaning) in COLUMNS.items()},
+        groups=groups,
+        differences=found,
+        titles={name: title for name, (title, _) in COLUMNS.items()},
+        pictures=[(CAPTIONS[name], _inline(figure)) for name, figure in figures.items()],
+        settings=_settings(config),
+        results=sample,
+        seeds=len(groups[0].results),
+        how=how,
+        command=command,
+        gain=gain,
+        version=__version__,
+        same_density=len({(g.results[0]["likelihood"], g.results[0]["binarisation"]) for g in groups}) == 1,
+    )
+    with atomic(path) as part:
+        part.write_text(page, encoding="utf-8")
+
+
+def write_figures(out: Path, figures: dict[str, Figure]) -> None:
+    """Write pictures as ``figures/*.png``."""
+    folder = out / "figures"
+    folder.mkdir(exist_ok=True)
+    for name, figure in figures.items():
+        with atomic(folder / f"{name}.png") as part:
+            figure.savefig(part, dpi=150)
+
+
+def _template() -> Any:
+    environment = Environment(loader=PackageLoader("aevb"), autoescape=True, undefined=StrictUndefined)
+    environment.filters["nats"] = lambda value: f"{value:.2f}" if abs(value) < 1000 else f"{value:,.0f}"
+    return environment.get_template("report.html")
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    return {f.name: getattr(config, f.name) for f in fields(config) if f.name not in (*AXES, "seed")}
+
+
+def _inline(figure: Figure) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150)
+    return b64encode(buffer.getvalue()).decode()
