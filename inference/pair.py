@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 from ..models.errors import InputError
-from .draws import Plate, Program, in_plate, sample_sites
+from .draws import Plate, Program, Site, in_plate, sample_sites
 from .randomness import forked_rng
 
 Batch = tuple[Tensor, ...]

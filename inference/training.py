@@ -20,7 +20,7 @@ from .history import History, Row
 from .optimizers import LEARNING_RATES, OPTIMIZERS, SCHEDULES
 from .pair import Pair, check_observed, check_trainable, inspect
 from .parameters import private_parameters
-from .randomness import forked_rng, random_state, random_streams, set_random_state
+from .randomness import RandomState, forked_rng, random_state, random_streams, set_random_state
 
 State = dict[str, Any]
 
@@ -257,8 +257,7 @@ class Training:
                 if not self._finite(totals):
                     break
             _assign(self.pair.parameters, before)
-            set_random_state(noise)
-            step, place = self.steps, self._culprit(batch)
+            step, place = self.steps, self._culprit(batch, noise)
         return DivergenceError(
             f"Step {step} met a number that is not finite: {place}.\n"
             f"  The parameters are back at those of epoch {(step - 1) // -(-len(self.data) // self.batch_size)}.\n"
@@ -268,12 +267,14 @@ class Training:
     def _finite(self, totals: Tensor) -> bool:
         return all(bool(torch.isfinite(value).all()) for value in (totals, *self.pair.parameters.values()))
 
-    def _culprit(self, batch: Batch) -> str:
+    def _culprit(self, batch: Batch, noise: RandomState) -> str:
+        set_random_state(noise)
         draws = self.estimator.draw(self.model, self.guide, *batch)
         values = {f"log q at site '{z.name}'": z.log_q for z in draws.latents}
         values |= {f"log p at site '{z.name}'": z.log_p for z in draws.latents}
         values["log p at the observed sites"] = draws.log_likelihood
         sites = [name for name, value in values.items() if not torch.isfinite(value).all()]
+        set_random_state(noise)
         self.estimator.loss_and_grads(self.model, self.guide, *batch)
         gradients = {name: p.grad for name, p in self.pair.parameters.items() if p.grad is not None}
         bad = [f"the gradient of parameter '{n}'" for n, g in gradients.items() if not torch.isfinite(g).all()]

@@ -7,7 +7,6 @@ from weakref import WeakKeyDictionary
 import pyro
 from torch import nn
 
-
 _names: "WeakKeyDictionary[Program, str]" = WeakKeyDictionary()
 _counters: dict[str, "itertools.count[int]"] = {}
 

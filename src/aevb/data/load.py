@@ -60,7 +60,7 @@ def load(
     default = "none" if maximum is None else "dynamic"
     whole = Split(pixels.flatten(1), maximum, shape, binarisation or default, labels)
     order = torch.from_numpy(np.random.default_rng(seed).permutation(len(whole)))
-    test = round(0.2 * len(whole))
+    test = len(whole) - int(0.8 * len(whole))
     held = round(validation * (len(whole) - test))
     sizes = (len(whole) - test - held, held, test)
     how = f"random order, seed {seed}: {sizes[0]:,} train, {sizes[1]:,} validation, {sizes[2]:,} test"
