@@ -2,8 +2,9 @@
 
 import csv
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from .estimators import KLPath
 
@@ -53,9 +54,9 @@ class History:
         """One column."""
         return [row[column] for row in self.rows]
 
-    def copy(self) -> "History":
-        """A copy that does not grow with this one."""
-        return replace(self, rows=list(self.rows))
+    def state(self) -> dict[str, Any]:
+        """Its fields, in a copy that does not grow with it; ``History(**state)`` is the history again."""
+        return vars(self) | {"rows": list(self.rows)}
 
     def write_csv(self, path: str | Path) -> None:
         """Write the rows as comma-separated values."""

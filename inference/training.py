@@ -196,7 +196,7 @@ class Training:
             "pixels": self.data.generator.get_state(),
             "counters": (self.steps, self.images, self.seconds),
             "best": self.best,
-            "history": self.history.copy(),
+            "history": self.history.state(),
         }
 
     def restore(self, state: State) -> None:
@@ -210,7 +210,7 @@ class Training:
         self.data.generator.set_state(state["pixels"])
         self.steps, self.images, self.seconds = state["counters"]
         self.best = state["best"]
-        self.history = state["history"].copy()
+        self.history = History(**state["history"] | {"rows": list(state["history"]["rows"])})
 
     def _buffers(self) -> dict[str, Tensor]:
         modules = [program for program in (self.model, self.guide) if isinstance(program, nn.Module)]

@@ -22,7 +22,11 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code: 0, 1 for a failure, 2 for bad input, 130 after Ctrl-C."""
-    arguments = make_parser().parse_args(argv)
+    parser = make_parser()
+    arguments = parser.parse_args(argv)
+    if arguments.command is None:
+        parser.print_help()
+        return 0
     arguments.command_line = shlex.join(["aevb", *(sys.argv[1:] if argv is None else argv)])
     try:
         return _run(arguments)
@@ -52,7 +56,7 @@ def make_parser() -> argparse.ArgumentParser:
     """All commands and options."""
     parser = _Parser(prog="aevb", description="Auto-encoding variational Bayes as pairs of Pyro programs.")
     parser.add_argument("--version", action="version", version=f"aevb {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     compare = commands.add_parser(
         "compare",
         help="train every combination of parts, paired by seed, and lay them side by side",

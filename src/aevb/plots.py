@@ -52,7 +52,8 @@ def learning_curves(curves: Curves, against: str) -> Figure:
         axes[0].set_ylabel("nats per datum")
         everything = np.concatenate([[row["test_elbo"] for row in rows] for seeds in curves.values() for rows in seeds])
         low, high = np.quantile(everything, [0.02, 1.0])
-        axes[0].set_ylim(low - 0.1 * (high - low), high + 0.15 * (high - low))
+        margin = max(0.1 * (high - low), 0.01)
+        axes[0].set_ylim(low - margin, high + 1.5 * margin)
         axes[1].legend(loc="lower right")
     return figure
 

@@ -14,6 +14,7 @@ from .config import Config
 from .data import DataSet
 from .files import atomic
 from .inference import Training, active_units, evaluate, kl_per_latent, log_evidence
+from .inference.choose import check_at_least
 from .inference.history import Row
 
 Result = dict[str, Any]
@@ -28,6 +29,7 @@ class Run:
 
     def __init__(self, config: Config, data: DataSet) -> None:
         self.config, self.data = config, data
+        check_at_least(1, "evidence_samples", config.evidence_samples)
         self.model, self.guide = make_pair(config, data.pixels)
         self.training = Training(
             self.model,

@@ -1,0 +1,109 @@
+"""Parts by name, and what is made of them."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from aevb.build import load_data, make_pair
+from aevb.config import Config
+from aevb.models import Gaussian, InputError, StandardNormal
+from aevb.parts import AMORTIZED, ESTIMATORS, GUIDES, LIKELIHOODS, PRIORS, catalogue, parse
+
+
+def test_every_part_has_a_line_and_its_paper() -> None:
+    for kind, entries in catalogue().items():
+        for entry in entries:
+            assert entry.line.endswith((".", ")")), (kind, entry)
+            assert entry.paper or kind == "data" or entry.name == "ExactPosterior"
+    assert {"VAE", "LinearGaussian"} == {entry.name for entry in catalogue()["models"]}
+    assert set(AMORTIZED) == set(GUIDES) - {"ExactPosterior"}
+    assert set(ESTIMATORS) == {"L_A", "L_B"}
+
+
+def test_options_are_read_by_their_types() -> None:
+    part, options = parse("likelihood", "Gaussian:variance=shared,floor=1e-3,mean=sigmoid", LIKELIHOODS)
+    assert part is Gaussian
+    assert options == {"variance": "shared", "floor": 1e-3, "mean": "sigmoid"}
+    assert parse("likelihood", "Bernoulli:relaxed=true", LIKELIHOODS)[1] == {"relaxed": True}
+    assert parse("prior", "StandardNormal", PRIORS) == (StandardNormal, {})
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("Gausian", "There is no likelihood 'Gausian'. Did you mean Gaussian"),
+        ("os.system", "There is no likelihood 'os.system'"),
+        ("Gaussian:varianc=shared", "There is no option of Gaussian 'varianc'. Did you mean variance"),
+        ("Gaussian:variance=shard", "There is no Gaussian:variance 'shard'. Did you mean shared"),
+        ("Gaussian:floor=small", "Gaussian:floor takes float; it is 'small'"),
+        ("Gaussian:floor", "an option is written floor=value"),
+        ("Bernoulli:relaxed=perhaps", "Bernoulli:relaxed takes bool; it is 'perhaps'"),
+    ],
+)
+def test_unknown_parts_and_options_are_named_with_the_nearest(spec: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        parse("likelihood", spec, LIKELIHOODS)
+
+
+def test_runs_that_differ_in_one_part_share_the_weights_of_the_others() -> None:
+    a, b = (make_pair(Config(likelihood=name, seed=3), 64) for name in ("Bernoulli", "ContinuousBernoulli"))
+    c = make_pair(Config(seed=4), 64)
+    for first, second in zip(a, b, strict=True):
+        assert all(torch.equal(p, q) for p, q in zip(first.parameters(), second.parameters(), strict=True))
+    assert not torch.equal(next(a[0].parameters()), next(c[0].parameters()))
+
+
+def test_networks_are_as_configured() -> None:
+    model, guide = make_pair(Config(latents=7, hidden=(50, 20), activation="relu", initialisation="paper"), 64)
+    assert [tuple(p.shape) for p in model.decoder.parameters() if p.ndim == 2] == [(50, 7), (20, 50), (64, 20)]
+    assert [tuple(p.shape) for p in guide.parameters() if p.ndim == 2] == [(20, 64), (50, 20), (14, 50)]
+    assert isinstance(model.decoder[1], torch.nn.ReLU)  # type: ignore[index]
+    linear, _ = make_pair(Config(hidden=()), 64)
+    assert len(list(linear.parameters())) == 2
+
+
+def test_data_are_treated_as_the_likelihood_needs() -> None:
+    assert load_data(Config()).binarisation == "dynamic"
+    assert load_data(Config(likelihood="Gaussian")).binarisation == "none"
+    assert load_data(Config(binarisation="fixed")).binarisation == "fixed"
+    assert load_data(Config(patience=3)).validation is not None
+    model, _ = make_pair(Config(binarisation="relaxed"), 64)
+    assert model.likelihood.relaxed
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            {"binarisation": "none"},
+            "Bernoulli is for pixels with --binarisation dynamic or fixed or relaxed; it is none.\n"
+            "  Choose one of these, or --likelihood ContinuousBernoulli or Gaussian.",
+        ),
+        (
+            {"binarisation": "dynamic", "likelihood": "Gaussian"},
+            "Gaussian is for pixels with --binarisation none; it is dynamic.\n"
+            "  Choose one of these, or --likelihood Bernoulli.",
+        ),
+    ],
+)
+def test_a_likelihood_of_other_pixels_is_refused_with_the_remedy(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as error:
+        load_data(Config(**config))
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"latents": 0}, "latents is at least 1; it is 0"),
+        ({"hidden": (0,)}, "hidden is at least 1; it is 0"),
+        ({"seed": -1}, "seed is at least 0; it is -1"),
+        ({"activation": "tan"}, "There is no activation 'tan'. Did you mean tanh"),
+        ({"initialisation": "papers"}, "There is no initialisation 'papers'. Did you mean paper"),
+        ({"guide": "ExactPosterior"}, "There is no guide 'ExactPosterior'"),
+    ],
+)
+def test_bad_settings_are_named(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make_pair(Config(**config), 64)
