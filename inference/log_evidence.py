@@ -83,7 +83,7 @@ def log_evidence(
     log_w, log_w2 = sums.double().cpu()  # log sum_k w_k and log sum_k w_k^2, each (N,)
     spread = (log_w2 - 2 * log_w).exp()  # sum w^2 / (sum w)^2
     return LogEvidence(
-        values=log_w - math.log(samples),
+        values=(log_w - math.log(samples)).to(sums.dtype),
         standard_errors=((spread - 1 / samples).clamp(min=0) * samples / (samples - 1)).sqrt()
         if samples > 1
         else torch.full_like(log_w, math.nan),

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .build import load_data
-from .compare import Difference, Summary, combinations, differences, last_tenth, run_all, summaries
+from .compare import Difference, Summary, combinations, differences, last_tenth, pairings, run_all, summaries
 from .config import Config
 from .files import fresh_folder
 from .parts import catalogue
@@ -38,7 +38,7 @@ def train(arguments: argparse.Namespace) -> None:
     out = fresh_folder(arguments.out, f"train-{config.data_name}")
     with Reporter(1) as reporter, reporter.run(config.estimator, config.epochs) as on_epoch:
         result = run.train(out, on_epoch)
-    write_figures(out, pictures({config.estimator: run}, {config.estimator: [run.training.history.rows]}))
+    write_figures(out, pictures({config.estimator: run}, {config.estimator: [run.training.history.rows]}, {}))
     table = Table(title=str(out), title_justify="left", box=box.SIMPLE, show_header=False)
     for name, (title, meaning) in COLUMNS.items():
         table.add_row(title, _figure(result[name]), meaning.format(**result))
@@ -75,7 +75,7 @@ def compare(arguments: argparse.Namespace) -> None:
         out / "report.html",
         groups=groups,
         found=found,
-        figures=pictures(shown, curves),
+        figures=pictures(shown, curves, {name: (a.label, b.label) for name, a, b in pairings(groups)}),
         config=base,
         how=data[base.likelihood].how,
         command=arguments.command_line,

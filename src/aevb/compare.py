@@ -99,12 +99,11 @@ def summaries(results: Iterable[Result]) -> list[Summary]:
     return [Summary(key, " ".join(_value(axis, rows[0]) for axis in varying), rows) for key, rows in groups.items()]
 
 
-def differences(groups: list[Summary]) -> list[Difference]:
-    """Each combination against the one that differs in a single axis, where it has that axis's first value.
+def pairings(groups: list[Summary]) -> Iterator[tuple[str, Summary, Summary]]:
+    """Each combination with the one that differs in a single axis, where it has that axis's first value; labelled.
 
     Likelihoods are never compared: nats under different likelihoods are of different densities.
     """
-    found = []
     by_key = {group.key: group for group in groups}
     for position, axis in enumerate(AXES):
         if axis == "likelihood":
@@ -113,22 +112,20 @@ def differences(groups: list[Summary]) -> list[Difference]:
         for group in groups:
             base = by_key.get((*group.key[:position], first, *group.key[position + 1 :]))
             if group.key[position] != first and base:
-                found += [_difference(group, base, axis, figure) for figure in RANKED]
-    return found
+                own, other = _value(axis, group.results[0]), _value(axis, base.results[0])
+                rest = " ".join(word for word in group.label.split(" ") if word != own)
+                yield f"{own} - {other}" + (f" ({rest})" if rest else ""), group, base
 
 
-def _difference(group: Summary, base: Summary, axis: str, figure: str) -> Difference:
+def differences(groups: list[Summary]) -> list[Difference]:
+    """The paired differences of all pairings, in each figure of :data:`RANKED`."""
+    return [_difference(label, group, base, figure) for label, group, base in pairings(groups) for figure in RANKED]
+
+
+def _difference(label: str, group: Summary, base: Summary, figure: str) -> Difference:
     other = {row["seed"]: row[figure] for row in base.results}
     paired = [row[figure] - other[row["seed"]] for row in group.results if row["seed"] in other]
-    label = f"{_value(axis, group.results[0])} - {_value(axis, base.results[0])}"
-    rest = [word for word in group.label.split(" ") if word != _value(axis, group.results[0])]
-    return Difference(
-        f"{label} ({' '.join(rest)})" if rest else label,
-        figure,
-        float(np.mean(paired)),
-        _standard_error(paired),
-        len(paired),
-    )
+    return Difference(label, figure, float(np.mean(paired)), _standard_error(paired), len(paired))
 
 
 def _value(axis: str, row: Result) -> str:

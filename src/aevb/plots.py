@@ -58,6 +58,31 @@ def learning_curves(curves: Curves, against: str) -> Figure:
     return figure
 
 
+def difference_curves(pairs: dict[str, tuple[list[list[Row]], list[list[Row]]]]) -> Figure:
+    """Test ELBO of one combination minus that of another, paired by seed, with its standard error, over training."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(9, 3.2))
+        axis = figure.subplots()
+        axis.axhline(0, color="black", linewidth=0.8)
+        for number, (label, (seeds, base)) in enumerate(pairs.items()):
+            epochs = min(len(rows) for rows in (*seeds, *base))
+            x = [row["images"] for row in seeds[0][:epochs]]
+            ours, theirs = (
+                np.array([[row["test_elbo"] for row in rows[:epochs]] for rows in r]) for r in (seeds, base)
+            )
+            mean = (ours - theirs).mean(0)
+            colour = COLOURS[number % len(COLOURS)]
+            axis.plot(x, mean, DASHES[number % len(DASHES)], color=colour, label=label, linewidth=1.6)
+            if len(seeds) > 1:
+                error = (ours - theirs).std(0, ddof=1) / math.sqrt(len(seeds))
+                axis.fill_between(x, mean - error, mean + error, color=colour, alpha=0.2, linewidth=0)
+        axis.set_xscale("log")
+        axis.set_xlabel("training images seen")
+        axis.set_ylabel("difference, nats per datum")
+        axis.legend(loc="best")
+    return figure
+
+
 def image_rows(rows: dict[str, Tensor], shape: Sequence[int]) -> Figure:
     """Labelled rows of images, each ``(count, P)``, black on white."""
     count = max(len(images) for images in rows.values())
@@ -122,8 +147,11 @@ def _plane(z: Tensor) -> tuple[Tensor, tuple[str, str]]:
 
 
 @torch.no_grad()
-def pictures(runs: dict[str, Run], curves: Curves) -> dict[str, Figure]:
-    """All pictures of a comparison, or of one run: name and figure. ``runs`` holds one run for each label."""
+def pictures(runs: dict[str, Run], curves: Curves, pairs: dict[str, tuple[str, str]]) -> dict[str, Figure]:
+    """All pictures of a comparison, or of one run: name and figure.
+
+    ``runs`` holds one run for each label; ``pairs`` names the two labels whose difference is shown.
+    """
     first = next(iter(runs.values()))
     originals = first.data.test.batch(torch.arange(min(12, len(first.data.test))))
     samples, means = {}, {}
@@ -138,8 +166,10 @@ def pictures(runs: dict[str, Run], curves: Curves) -> dict[str, Figure]:
         everything = run.data.test.batch(torch.arange(min(2000, len(run.data.test))))
         means[label] = run.guide.encode(everything.to(device)).mean.cpu()
     labels: Any = first.data.test.labels
+    differing = {name: (curves[label], curves[base]) for name, (label, base) in pairs.items()}
     return {
         "learning_curves_images": learning_curves(curves, "images"),
+        **({"differences": difference_curves(differing)} if pairs else {}),
         "learning_curves_seconds": learning_curves(curves, "seconds"),
         "reconstructions": image_rows(reconstructions, first.data.shape),
         "samples": image_rows(samples, first.data.shape),

@@ -40,7 +40,9 @@ CAPTIONS = {
     "learning_curves_images": "Learning curves against training images seen (paper, figure 2). Higher is better; the "
     "line is the mean over seeds, the band reaches from the least to the greatest. Train above test is overfitting. "
     "Training curves are averages over an epoch in which the parameters moved.",
-    "learning_curves_seconds": "The same against seconds of training: what a bound costs.",
+    "differences": "The paired difference of the test bounds over training, mean and standard error over seeds. For "
+    "one seed, initial weights, minibatches and binarised pixels are the same: what is left is what the part did.",
+    "learning_curves_seconds": "The same learning curves against seconds of training: what a bound costs.",
     "reconstructions": "Test data, and what is left of them after the guide's mean went through the decoder.",
     "samples": "The mean of p(x|z) for twelve z from the prior: the same twelve for every combination.",
     "latent_space": "Where the guide puts the test data: posterior means, each drawn as its label. Above two latents, "
@@ -68,7 +70,7 @@ def write_report(
         differences=found,
         titles={name: title for name, (title, _) in COLUMNS.items()},
         pictures=[(CAPTIONS[name], _inline(figure)) for name, figure in figures.items()],
-        settings=_settings(config),
+        settings=_settings(config, groups),
         results=sample,
         seeds=len(groups[0].results),
         how=how,
@@ -96,8 +98,17 @@ def _template() -> Any:
     return environment.get_template("report.html")
 
 
-def _settings(config: Config) -> dict[str, Any]:
-    return {f.name: getattr(config, f.name) for f in fields(config) if f.name not in (*AXES, "seed")}
+def _settings(config: Config, groups: list[Summary]) -> dict[str, str]:
+    """What all runs share, and for what varies, its values."""
+    rows = [row for group in groups for row in group.results]
+    measured = {
+        name: ", ".join(dict.fromkeys(str(row[name]) for row in rows)) for name in (*AXES, "seed", "binarisation")
+    }
+    chosen = {f.name: getattr(config, f.name) for f in fields(config)}
+    return {
+        name: measured.get(name, "the default" if value is None else str(value))
+        for name, value in (chosen | {"hidden": " ".join(map(str, config.hidden)) or "none: linear"}).items()
+    }
 
 
 def _inline(figure: Figure) -> str:
