@@ -1,0 +1,111 @@
+"""The arithmetic of a comparison, and the page it ends with."""
+
+import html
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aevb.__main__ import main
+from aevb.compare import AXES, combinations, differences, last_tenth, summaries
+from aevb.config import Config
+from aevb.report import CAPTIONS, COLUMNS
+
+
+def result(value: float, **key: Any) -> dict[str, Any]:
+    base = {"estimator": "L_A", "prior": "P", "guide": "G", "likelihood": "B", "latents": 2, "seed": 0}
+    figures = dict.fromkeys(("train_elbo", "test_elbo", "test_log_evidence"), value)
+    return base | {"binarisation": "dynamic"} | key | figures
+
+
+def test_the_grid_is_every_combination_with_every_seed() -> None:
+    axes: dict[str, list[Any]] = {axis: [getattr(Config, axis)] for axis in AXES}
+    configs = combinations(Config(seed=5), axes | {"estimator": ["L_A", "L_B"], "latents": [2, 3]}, 2)
+    assert [(c.seed, c.estimator, c.latents) for c in configs] == [
+        (s, e, d) for s in (5, 6) for e in ("L_A", "L_B") for d in (2, 3)
+    ]
+
+
+def test_differences_are_paired_by_seed_with_their_standard_error() -> None:
+    values = {"L_A": (-10.0, -20.0, -30.0), "L_B": (-9.0, -18.9, -29.2)}
+    rows = [result(v, estimator=e, seed=s) for e, seeds in values.items() for s, v in enumerate(seeds)]
+    difference = differences(summaries(rows))[1]
+    assert (difference.label, difference.figure, difference.seeds) == ("L_B - L_A", "test_elbo", 3)
+    assert difference.mean == pytest.approx((1.0 + 1.1 + 0.8) / 3)
+    assert difference.standard_error == pytest.approx(math.sqrt((0.0333**2 + 0.1333**2 + 0.1667**2) / 2 / 3), rel=1e-3)
+    assert difference.verdict == "above 0"
+
+
+@pytest.mark.parametrize(
+    ("gains", "verdict"),
+    [
+        ((1.0, 1.1, 0.8), "above 0"),
+        ((-1.0, -1.1, -0.8), "below 0"),
+        ((0.1, 0.5, 0.9), "not distinguishable from 0"),  # 0.5 +- 0.23: two standard errors are not enough for three
+        ((3.0,), "one seed: not known"),
+    ],
+)
+def test_verdicts_are_those_of_a_t_interval(gains: tuple[float, ...], verdict: str) -> None:
+    rows = [result(0.0, seed=s) for s in range(len(gains))]
+    rows += [result(gain, estimator="L_B", seed=s) for s, gain in enumerate(gains)]
+    assert {d.verdict for d in differences(summaries(rows))} == {verdict}
+
+
+def test_combinations_are_compared_along_one_axis_at_a_time_and_never_across_likelihoods() -> None:
+    rows = [
+        result(0.0, estimator=e, likelihood=lik, latents=d)
+        for e in ("L_A", "L_B")
+        for lik in ("B", "G")
+        for d in (2, 3)
+    ]
+    labels = [d.label for d in differences(summaries(rows)) if d.figure == "test_elbo"]
+    assert labels == [
+        *("L_B - L_A (B N_z=2)", "L_B - L_A (B N_z=3)", "L_B - L_A (G N_z=2)", "L_B - L_A (G N_z=3)"),
+        *("N_z=3 - N_z=2 (L_A B)", "N_z=3 - N_z=2 (L_A G)", "N_z=3 - N_z=2 (L_B B)", "N_z=3 - N_z=2 (L_B G)"),
+    ]
+
+
+def test_the_gain_over_the_last_tenth() -> None:
+    rising = [{"test_elbo": float(epoch)} for epoch in range(100)]
+    assert last_tenth(rising) == pytest.approx(10)
+    assert math.isnan(last_tenth(rising[:2]))
+
+
+class Page(HTMLParser):
+    """What a page would load, and whether its tags match."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.loads += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag not in ("meta", "link", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_report_is_one_file_that_explains_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--epochs", "3", "--hidden", "8", "--evidence-samples", "10", "--seeds", "2", "--out", "here"]
+    assert main(["compare", *arguments]) == 0
+    source = (tmp_path / "here" / "report.html").read_text()
+    page, text = Page(source), html.unescape(source)
+    assert page.open == []
+    assert page.loads
+    assert all(load.startswith("data:") for load in page.loads)
+    assert re.search(r"<pre>aevb compare --epochs 3 --hidden 8 .*--out here</pre>", text)
+    for title, meaning in COLUMNS.values():
+        assert title in text
+        assert meaning.partition("{")[0] in text
+    assert all(caption in text for caption in CAPTIONS.values())
+    assert "z:monte-carlo" in text
+    assert "z:analytic" in text
+    assert {p.stem for p in (tmp_path / "here" / "figures").iterdir()} == set(CAPTIONS)
