@@ -22,7 +22,7 @@ def load_data(config: Config) -> DataSet:
     likelihood = cast(type[Likelihood], parse("likelihood", config.likelihood, LIKELIHOODS)[0])
     data = load(
         config.data,
-        binarisation=config.binarisation or likelihood.binarisations[0],
+        binarisation=config.binarisation or likelihood.binarisations,
         validation=0.1 if config.patience else 0.0,
         seed=check_at_least(0, "data_seed", config.data_seed),
     )

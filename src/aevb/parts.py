@@ -4,12 +4,13 @@ import inspect
 import re
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
 from . import guides, inference, models
 from .data import DATA_SETS
 from .inference.choose import check_name
-from .models import InputError, Likelihood, Prior, Program, likelihoods, networks, priors
+from .models import Likelihood, Prior, Program, likelihoods, networks, priors
+from .spec import read_options
 
 
 def _classes(package: ModuleType, base: type) -> dict[str, type]:
@@ -50,7 +51,8 @@ def catalogue() -> dict[str, list[Entry]]:
         "estimators": ESTIMATORS,
     }
     listed = {kind: [_entry(name, part) for name, part in parts.items()] for kind, parts in kinds.items()}
-    return listed | {"data": [Entry(name, line, "") for name, (_, line) in DATA_SETS.items()]}
+    data = [Entry(name, (inspect.getdoc(read) or "").splitlines()[0], "") for name, read in DATA_SETS.items()]
+    return listed | {"data": data}
 
 
 def _entry(name: str, part: type) -> Entry:
@@ -67,26 +69,4 @@ def parse(kind: str, spec: str, known: dict[str, type]) -> tuple[type, dict[str,
     """
     name, _, text = spec.partition(":")
     part = known[check_name(kind, name, known)]
-    options = {}
-    for item in filter(None, text.split(",")):
-        key, equals, value = item.partition("=")
-        check_name(f"option of {name}", key, _options(part))
-        if not equals:
-            raise InputError(f"{spec}: an option is written {key}=value.")
-        options[key] = _convert(f"{name}:{key}", value, _options(part)[key])
-    return part, options
-
-
-def _options(part: type) -> dict[str, Any]:
-    hints = get_type_hints(vars(part)["__init__"]) if "__init__" in vars(part) else {}
-    keywords = [p.name for p in inspect.signature(part).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    return {name: hints[name] for name in keywords}
-
-
-def _convert(place: str, value: str, hint: Any) -> Any:
-    if get_origin(hint) is Literal:
-        return check_name(place, value, get_args(hint))
-    try:
-        return {"true": True, "false": False}[value.lower()] if hint is bool else hint(value)
-    except (KeyError, ValueError):
-        raise InputError(f"{place} takes {hint.__name__}; it is {value!r}.") from None
+    return part, read_options(name, text, part)

@@ -4,10 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ..inference.choose import check_name
 from ..models.errors import InputError
+from .raw import Raw, refuse
 
 BINARISATIONS = {
     "dynamic": "each pixel is drawn from Bernoulli(grey value) whenever it is seen in training; held-out data once",
@@ -22,27 +25,33 @@ class Split:
     """N data of P pixels, as :func:`aevb.inference.fit` takes them.
 
     Args:
-        pixels: ``(N, P)``, of any dtype; images stay uint8.
+        pixels: ``(rows of the whole set, P)``, of any dtype; images stay uint8, and a mapped file stays a file.
+        rows: which of them belong to the split, ``(N,)``; None: all.
         maximum: what a pixel is divided by; None leaves real values as they are.
         shape: of one image.
         binarisation: one of :data:`BINARISATIONS`.
         labels: ``(N,)``, or None.
         drawn: whether the pixels have been binarised already, once and for all.
+        device: where batches are made.
     """
 
     pixels: Tensor
+    rows: Tensor | None
     maximum: float | None
     shape: tuple[int, ...]
     binarisation: str
     labels: Tensor | None = None
     drawn: bool = False
+    device: torch.device | None = None
 
     def __len__(self) -> int:
-        return len(self.pixels)
+        return len(self.pixels if self.rows is None else self.rows)
 
     def batch(self, indices: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The rows ``indices`` as floats, ``(B, P)``; dynamic binarisation draws from ``generator``."""
-        x = self.pixels[indices].to(torch.get_default_dtype())
+        indices = indices.to(self.pixels.device)
+        x = self.pixels[indices if self.rows is None else self.rows[indices]]
+        x = x.to(self.device or self.pixels.device).to(torch.get_default_dtype())
         if self.drawn:
             return x
         if self.maximum is not None:
@@ -50,26 +59,32 @@ class Split:
         return torch.bernoulli(x, generator=generator) if self.binarisation in ("dynamic", "fixed") else x
 
     def to(self, device: torch.device) -> Self:
-        """The same split with its pixels on a device."""
-        return replace(self, pixels=self.pixels.to(device))
+        """The same split, batches being made on a device: its pixels go there once, unless they would fill it."""
+        if device.type == "cuda" and 2 * len(self) * self.pixels[0].nbytes > torch.cuda.mem_get_info(device)[0]:
+            return replace(self, device=device)
+        if device == self.pixels.device:
+            return self
+        pixels = self.pixels if self.rows is None else self.pixels[self.rows]
+        return replace(self, pixels=pixels.to(device), rows=None, device=device)
 
     def binarised_once(self, seed: int) -> Self:
         """The split with every pixel drawn now, from Bernoulli(pixel / maximum)."""
-        if self.binarisation not in ("dynamic", "fixed"):
+        if self.drawn or self.binarisation not in ("dynamic", "fixed"):
             return self
         generator = torch.Generator().manual_seed(seed)
         chunks = torch.arange(len(self)).split(4096)
         pixels = torch.cat([self.batch(chunk, generator).to(torch.uint8) for chunk in chunks])
-        return replace(self, pixels=pixels, drawn=True)
+        return replace(self, pixels=pixels, rows=None, drawn=True)
 
     def take(self, indices: Tensor) -> Self:
         """Some of the data, as a split of their own."""
-        return replace(self, pixels=self.pixels[indices], labels=None if self.labels is None else self.labels[indices])
+        rows = indices if self.rows is None else self.rows[indices]
+        return replace(self, rows=rows, labels=None if self.labels is None else self.labels[indices])
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """Train, test and (where asked for) validation split, and how they were made."""
+    """Train, test and (where there is one, or one was asked for) validation split, and how they were made."""
 
     name: str
     train: Split
@@ -97,27 +112,48 @@ class DataSet:
         return self.train.binarisation
 
 
-def make_data_set(
-    name: str,
-    whole: Split,
-    order: Tensor,
-    sizes: tuple[int, int, int],
-    how: str,
-    seed: int,
-) -> DataSet:
-    """Cut a whole into train, validation and test, in an order, and binarise once what is not drawn anew."""
-    if whole.binarisation not in BINARISATIONS:
-        raise InputError(f"There is no binarisation {whole.binarisation!r}. Known: {', '.join(BINARISATIONS)}.")
-    train, validation, test = (whole.take(part) for part in order.split(sizes))
-    if min(sizes[0], sizes[2]) == 0:
-        raise InputError(
-            f"{name}: the {'train' if sizes[0] == 0 else 'test'} split is empty ({len(whole)} data in all)."
-        )
+def split(raw: Raw, name: str, binarisation: str, validation: float, seed: int) -> DataSet:
+    """Cut a whole into train, validation and test, and binarise once what is not drawn anew."""
+    _check_binarisation(raw, name, check_name("binarisation", binarisation, BINARISATIONS))
+    whole = Split(
+        raw.pixels.flatten(1), None, raw.maximum, tuple(raw.pixels.shape[1:]), binarisation, raw.labels, raw.binary
+    )
+    order, sizes, how = _cut(raw, validation, seed)
+    train, held, test = (whole.take(part) for part in order.split(sizes))
+    if not (len(train) and len(test)):
+        raise InputError(f"{name}: the {'test' if len(train) else 'train'} split is empty ({len(whole)} data in all).")
     return DataSet(
         name=name,
-        train=train.binarised_once(seed + 1) if whole.binarisation == "fixed" else train,
-        validation=validation.binarised_once(seed + 2) if sizes[1] else None,
+        train=train.binarised_once(seed + 1) if binarisation == "fixed" else train,
+        validation=held.binarised_once(seed + 2) if len(held) else None,
         test=test.binarised_once(seed),
         how=how,
         binarisation_seed=seed,
     )
+
+
+def _check_binarisation(raw: Raw, name: str, binarisation: str) -> None:
+    if raw.binary and binarisation != "fixed":
+        raise InputError(f"{name} has been binarised once and for all; it is used with --binarisation fixed.")
+    if raw.maximum is None and binarisation != "none":
+        outside = (raw.pixels < 0) | (raw.pixels > 1)
+        refuse(name, raw.pixels, outside, f"binarisation '{binarisation}' needs pixels in [0, 1]")
+
+
+def _cut(raw: Raw, validation: float, seed: int) -> tuple[Tensor, tuple[int, int, int], str]:
+    """The order of the rows, the sizes of train, validation and test in it, and both in words."""
+    count, shuffle = len(raw.pixels), np.random.default_rng(seed).permutation
+    if raw.sizes is None:
+        order, train, held = torch.from_numpy(shuffle(count)), int(0.8 * count), 0
+        how = f"random order, seed {seed}"
+    else:
+        order, (train, held, _) = torch.arange(count), raw.sizes
+        how = "its own split"
+    if validation and not held:
+        held = round(validation * train)
+        train -= held
+        if raw.sizes is not None:
+            order = torch.cat([torch.from_numpy(shuffle(train + held)), order[train + held :]])
+            how += f", validation data drawn from the training data with seed {seed}"
+    sizes = (train, held, count - train - held)
+    return order, sizes, f"{how}: {sizes[0]:,} train, {sizes[1]:,} validation, {sizes[2]:,} test"
