@@ -20,7 +20,7 @@ Batch = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class Pair:
-    """What a pair declares on a batch: trainable parameters by name, each once, and the plate ``data``.
+    """What a pair declares on a batch: trainable parameters by name (``model.decoder.0.weight``), each once, and the plate ``data``.
 
     A parameter that both programs use counts as the model's. ``observed`` holds, for each observed site that takes an
     element of the batch as it is, that element's position and the support of the site.
@@ -49,11 +49,12 @@ def inspect(model: Program, guide: Program, batch: Batch) -> Pair:
         guide_trace = _run("guide", guide, batch)
         model_trace = _run("model", poutine.replay(model, trace=guide_trace), batch)
     _check_sites(model_trace, guide_trace)
-    model_parameters = _parameters(model_trace)
+    model_parameters = _parameters(model_trace, "model", model)
     taken = {id(p) for p in model_parameters.values()}
+    guide_parameters = _parameters(guide_trace, "guide", guide)
     pair = Pair(
         model_parameters=model_parameters,
-        guide_parameters={name: p for name, p in _parameters(guide_trace).items() if id(p) not in taken},
+        guide_parameters={name: p for name, p in guide_parameters.items() if id(p) not in taken},
         plate=Plate.of(model_trace),
         has_global_latents=any(not in_plate(site) for site in sample_sites(guide_trace)),
         observed=tuple(_observed(model_trace, batch)),
@@ -185,11 +186,14 @@ def _observed(model_trace: Trace, batch: Batch) -> Iterator[tuple[str, int, Any]
                 yield site["name"], position, site["fn"].support
 
 
-def _parameters(trace: Trace) -> dict[str, Tensor]:
+def _parameters(trace: Trace, role: str, program: Program) -> dict[str, Tensor]:
+    """The trainable parameters of a trace: a module's by the names it has there, others by Pyro's."""
+    named = program.named_parameters() if isinstance(program, nn.Module) else ()
+    names = {id(parameter): f"{role}.{name}" for name, parameter in named}
     sites: list[Site] = [site for site in trace.nodes.values() if site["type"] == "param"]
     values: dict[str, Tensor] = {}
     for site in sites:
         value = site["value"].unconstrained()
         if value.requires_grad and not any(value is v for v in values.values()):
-            values[site["name"]] = value
+            values[names.get(id(value), site["name"])] = value
     return values

@@ -4,4 +4,25 @@
 Kingma and Welling (2013), Auto-Encoding Variational Bayes, https://arxiv.org/abs/1312.6114.
 """
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .runs import LoadedRun
+
 __version__ = "0.1.0"
+
+
+def load_run(folder: str | Path, checkpoint: str = "last") -> "LoadedRun":
+    """Read a run back: ``model, guide, config = aevb.load_run("runs/train-digits-1")``.
+
+    Args:
+        folder: a run's folder.
+        checkpoint: ``last``; ``best``, on validation data; or ``epoch-N``, one of those that were kept.
+
+    Raises:
+        InputError: not a run's folder, no such checkpoint, or one that is damaged or of another model.
+    """
+    from . import runs  # with torch, which is slow to import
+
+    return runs.load_run(folder, checkpoint)

@@ -4,8 +4,9 @@ import argparse
 import os
 import shlex
 import sys
+import warnings
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from . import __version__
 from .config import Config
@@ -43,79 +44,84 @@ def _run(arguments: argparse.Namespace) -> int:
     from .inference import DivergenceError
     from .models import InputError
 
+    commands = {"list": cli.list_parts, "train": cli.train, "evaluate": cli.evaluate, "compare": cli.compare}
     try:
-        {"list": cli.list_parts, "train": cli.train, "compare": cli.compare}[arguments.command](arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: print(f"aevb: {message}", file=sys.stderr)
+            return commands[arguments.command](arguments)
     except (InputError, DivergenceError) as error:
         text = " ".join(line.strip() for line in str(error).splitlines())
         print(f"aevb {arguments.command}: {text}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
-    return 0
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """All commands and options."""
+    """All commands and options. Options of a configuration that are not given are not in the result."""
     parser = _Parser(prog="aevb", description="Auto-encoding variational Bayes as pairs of Pyro programs.")
     parser.add_argument("--version", action="version", version=f"aevb {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    compare = commands.add_parser(
-        "compare",
-        help="train every combination of parts, paired by seed, and lay them side by side",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    compare = commands.add_parser("compare", help="train every combination of parts, paired by seed, side by side")
     for axis, default in (
         ("estimators", ["L_A", "L_B"]),
         ("priors", [Config.prior]),
         ("guides", [Config.guide]),
         ("likelihoods", [Config.likelihood]),
     ):
-        compare.add_argument(f"--{axis}", nargs="+", default=default, metavar="NAME", help=f"{axis} (see aevb list)")
-    compare.add_argument("--latents", nargs="+", type=int, default=[Config.latents], metavar="D", help="N_z")
-    compare.add_argument("--seeds", type=_positive, default=3, metavar="N", help="paired repetitions")
-    train = commands.add_parser(
-        "train", help="train one combination", formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+        help = f"see aevb list (default: {' '.join(default)})"
+        compare.add_argument(f"--{axis}", nargs="+", default=default, metavar="NAME", help=help)
+    help = f"N_z (default: {Config.latents})"
+    compare.add_argument("--latents", nargs="+", type=int, default=[Config.latents], metavar="D", help=help)
+    compare.add_argument("--seeds", type=_positive, default=3, metavar="N", help="paired repetitions (default: 3)")
+    compare.add_argument("--workers", type=_positive, metavar="N", help="runs at a time (default: one a core)")
+    train = commands.add_parser("train", help="train one combination")
     for part in ("estimator", "prior", "guide", "likelihood"):
-        train.add_argument(f"--{part}", default=getattr(Config, part), metavar="NAME", help=f"{part} (see aevb list)")
-    train.add_argument("--latents", type=int, default=Config.latents, metavar="D", help="N_z")
+        _option(train, part, "see aevb list", metavar="NAME")
+    _option(train, "latents", "N_z", type=int, metavar="D")
     for command in (compare, train):
         _common(command)
+        command.add_argument("--out", metavar="DIR", help="the folder to write to (default: the next under runs/)")
+        command.add_argument("--resume", action="store_true", help="go on in --out from where it stopped")
+    evaluate = commands.add_parser("evaluate", help="log p(x), bounds and latents of a run")
+    evaluate.add_argument("run", metavar="RUN", help="a run's folder")
+    evaluate.add_argument("--checkpoint", default="last", help="last, best or epoch-N (default: last)")
+    evaluate.add_argument("--evidence-samples", type=int, default=5000, metavar="K", help="of log p(x) (default: 5000)")
     commands.add_parser("list", help="every model, prior, guide, likelihood, network, estimator and data set")
     return parser
 
 
 def _common(command: argparse.ArgumentParser) -> None:
-    def option(name: str, help: str, **settings: object) -> None:
-        default = getattr(Config, name.replace("-", "_"))
-        command.add_argument(f"--{name}", default=default, help=help, **settings)  # type: ignore[arg-type]
+    data = "a data set (see aevb list); a .npy, .npz or .mat file; or a folder of pictures"
+    treatments = ["dynamic", "fixed", "relaxed", "none"]
+    hidden = "units of each hidden layer of the decoder, mirrored in the encoder; nothing: linear"
+    _option(command, "data", data, metavar="NAME|PATH")
+    _option(command, "binarisation", "of the pixels (default: what the likelihood is for)", choices=treatments)
+    _option(command, "epochs", "passes over the data", type=int)
+    _option(command, "batch-size", "M", type=int)
+    _option(command, "samples", "L, draws of z per datum", type=int)
+    _option(command, "beta", "weight of the KL", type=float)
+    _option(command, "hidden", hidden, type=int, nargs="*", metavar="UNITS")
+    _option(command, "activation", "tanh, relu, softplus, elu or gelu", metavar="NAME")
+    _option(command, "initialisation", "of the weights: torch's, or the paper's N(0, 0.01)", metavar="NAME")
+    _option(command, "optimizer", "Adam, Adagrad (the paper's), RMSprop or SGD", metavar="NAME")
+    _option(command, "learning-rate", "default: Adam and RMSprop 0.001, Adagrad 0.02, SGD 0.01", type=float)
+    _option(command, "schedule", "of the learning rate: constant, linear or cosine", metavar="NAME")
+    _option(command, "weight-decay", "lambda of the prior N(0, I / lambda) on the weights; the paper's: 1", type=float)
+    _option(command, "patience", "epochs without a better bound on a tenth of the training data", type=int)
+    _option(command, "evidence-samples", "K of log p(x)", type=int)
+    _option(command, "data-seed", "of the split and of what is binarised once", type=int)
+    _option(command, "seed", "of weights, minibatches and noise (compare: the first one)", type=int)
+    _option(command, "device", "auto: CUDA where there is one", choices=["auto", "cpu", "cuda"])
+    _option(command, "threads", "of the CPU, for one run (default: train all, compare 1)", type=int)
+    _option(command, "keep-epochs", "epochs whose checkpoints are kept", type=int, nargs="+", metavar="N")
+    _option(command, "tensorboard", "log for TensorBoard too", action="store_true")
 
-    option("data", "a data set (see aevb list) or a .npy file", metavar="NAME|PATH")
-    option(
-        "binarisation",
-        "of the pixels; None: what the likelihood is for",
-        choices=["dynamic", "fixed", "relaxed", "none"],
-    )
-    option("epochs", "passes over the data", type=int)
-    option("batch-size", "M", type=int)
-    option("samples", "L, draws of z per datum", type=int)
-    option("beta", "weight of the KL", type=float)
-    option(
-        "hidden",
-        "units of each hidden layer of the decoder, mirrored in the encoder; none: linear",
-        type=int,
-        nargs="*",
-    )
-    option("activation", "tanh, relu, softplus, elu or gelu", metavar="NAME")
-    option("initialisation", "of the weights: torch's, or the paper's N(0, 0.01)", metavar="NAME")
-    option("optimizer", "Adam, Adagrad (the paper's), RMSprop or SGD", metavar="NAME")
-    option("learning-rate", "None: Adam and RMSprop 0.001, Adagrad 0.02, SGD 0.01", type=float)
-    option("schedule", "of the learning rate: constant, linear or cosine", metavar="NAME")
-    option("weight-decay", "lambda of the prior N(0, I / lambda) on the weights; 1: the paper's MAP", type=float)
-    option("patience", "stop after so many epochs without a better bound on a tenth of the training data", type=int)
-    option("evidence-samples", "K of log p(x)", type=int)
-    option("data-seed", "of the split and of what is binarised once", type=int)
-    option("seed", "of the weights, the minibatches and the noise (compare: the first one)", type=int)
-    option("device", "auto: CUDA where there is one", choices=["auto", "cpu", "cuda"])
-    command.add_argument("--out", metavar="DIR", help="a new folder for what is written; None: the next under runs/")
+
+def _option(command: argparse.ArgumentParser, name: str, help: str, **settings: Any) -> None:
+    """An option of :class:`Config`, absent unless given, whose default is shown."""
+    default = getattr(Config, name.replace("-", "_"))
+    if default not in (None, False, ()):
+        help += f" (default: {' '.join(map(str, default)) if isinstance(default, tuple) else default})"
+    command.add_argument(f"--{name}", default=argparse.SUPPRESS, help=help, **settings)
 
 
 def _positive(text: str) -> int:

@@ -1,25 +1,32 @@
 """What the commands do; imported once one has been named, since it imports torch."""
 
 import argparse
-from dataclasses import fields
+import json
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
+import torch
+from joblib import cpu_count
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from .batch import Outcome, finished, run_all
 from .build import load_data
-from .compare import Difference, Summary, combinations, differences, last_tenth, pairings, run_all, summaries
+from .compare import Difference, Summary, combinations, differences, last_tenth, pairings, run_name, summaries
 from .config import Config
-from .files import fresh_folder
+from .files import atomic, fresh_folder
+from .inference.choose import check_at_least
+from .models import InputError
 from .parts import catalogue
-from .plots import Curves, pictures
+from .plots import Curves, Shown, pictures, write_figures
 from .progress import Reporter
-from .report import COLUMNS, write_figures, write_report
-from .runs import Run
+from .report import COLUMNS, write_report
+from .runs import Result, Run, load_run, measure, read_config, read_metrics
 
 
-def list_parts(_: argparse.Namespace) -> None:
+def list_parts(_: argparse.Namespace) -> int:
     """``aevb list``."""
     console = _console()
     for kind, entries in catalogue().items():
@@ -29,24 +36,43 @@ def list_parts(_: argparse.Namespace) -> None:
         for entry in entries:
             table.add_row(entry.name, entry.line, entry.paper)
         console.print(table)
+    return 0
 
 
-def train(arguments: argparse.Namespace) -> None:
+def train(arguments: argparse.Namespace) -> int:
     """``aevb train``."""
     config = _config(arguments)
-    run = Run(config, load_data(config))
-    out = fresh_folder(arguments.out, f"train-{config.data_name}")
-    with Reporter(1) as reporter, reporter.run(config.estimator, config.epochs) as on_epoch:
-        result = run.train(out, on_epoch)
-    write_figures(out, pictures({config.estimator: run}, {config.estimator: [run.training.history.rows]}, {}))
-    table = Table(title=str(out), title_justify="left", box=box.SIMPLE, show_header=False)
-    for name, (title, meaning) in COLUMNS.items():
-        table.add_row(title, _figure(result[name]), meaning.format(**result))
-    table.add_row("KL path", result["kl_path"], "how each latent's KL entered the bound")
-    _console().print(table)
+    if arguments.resume:
+        out = _existing(arguments.out)
+        before = read_config(out)
+        config = replace(before, **_given(arguments))
+        result = finished(config, out)
+    else:
+        result, out = None, None
+    if result is None:
+        run = Run(config, load_data(config))
+        out = out or fresh_folder(arguments.out, f"train-{config.data_name}")
+        with Reporter(1) as reporter:
+            result = run.train(out, lambda row: reporter.epoch(out.name, config.epochs, row), arguments.resume)
+    assert out is not None
+    _show_run(out, config, result)
+    return 0
 
 
-def compare(arguments: argparse.Namespace) -> None:
+def evaluate(arguments: argparse.Namespace) -> int:
+    """``aevb evaluate``."""
+    out = Path(arguments.run)
+    model, guide, config = load_run(out, arguments.checkpoint)
+    samples = check_at_least(1, "evidence_samples", arguments.evidence_samples)
+    measured = measure(model, guide, load_data(config), evidence_samples=samples, seed=config.seed)
+    result = {"checkpoint": arguments.checkpoint} | measured
+    with atomic(out / f"evaluation-{arguments.checkpoint}.json") as part:
+        part.write_text(json.dumps(result, indent=2) + "\n")
+    _show_run(out, config, result, arguments.checkpoint)
+    return 0
+
+
+def compare(arguments: argparse.Namespace) -> int:
     """``aevb compare``."""
     axes = {
         "estimator": arguments.estimators,
@@ -55,21 +81,34 @@ def compare(arguments: argparse.Namespace) -> None:
         "likelihood": arguments.likelihoods,
         "latents": arguments.latents,
     }
-    base = _config(argparse.Namespace(**vars(arguments) | {"latents": arguments.latents[0]}))
+    base = replace(_config(arguments), latents=arguments.latents[0])
+    base = replace(base, threads=base.threads or 1)  # the same result with any number of workers
     configs = combinations(base, axes, arguments.seeds)
-    data = {c.likelihood: load_data(c) for c in configs}
-    runs = [Run(config, data[config.likelihood]) for config in configs]
-    out = fresh_folder(arguments.out, f"compare-{base.data_name}")
-    with Reporter(len(runs)) as reporter:
-        finished = list(run_all(runs, out, reporter))
-    groups = summaries(result for _, result in finished)
+    for config in configs[: len(configs) // arguments.seeds]:
+        Run(config, load_data(config))  # says what is wrong before anything is written
+    out = _existing(arguments.out) if arguments.resume else fresh_folder(arguments.out, f"compare-{base.data_name}")
+    for config in configs:
+        finished(config, out / "runs" / run_name(config))
+    workers = min(arguments.workers or (1 if _on_cuda(base) else cpu_count()), len(configs))
+    with Reporter(len(configs)) as reporter:
+        outcomes = run_all(configs, out, workers, reporter)
+    failed = [outcome for outcome in outcomes if outcome.failure]
+    if len(failed) < len(outcomes):
+        _report([outcome for outcome in outcomes if outcome.result], out, base, arguments.command_line)
+    return 1 if failed else 0
+
+
+def _report(outcomes: list[Outcome], out: Path, base: Config, command: str) -> None:
+    groups = summaries([outcome.result for outcome in outcomes if outcome.result])
     found = differences(groups)
-    shown: dict[str, Run] = {}
+    shown: dict[str, Shown] = {}
     curves: Curves = {}
-    for run, result in finished:
-        label = next(group.label for group in groups if result in group.results)
-        shown.setdefault(label, run)
-        curves.setdefault(label, []).append(run.training.history.rows)
+    for outcome in outcomes:
+        label = next(group.label for group in groups if outcome.result in group.results)
+        curves.setdefault(label, []).append(read_metrics(outcome.folder))
+        if label not in shown:
+            model, guide, config = load_run(outcome.folder)
+            shown[label] = Shown(model, guide, load_data(config), config.seed)
     gains = [last_tenth(rows) for seeds in curves.values() for rows in seeds]
     write_report(
         out / "report.html",
@@ -77,16 +116,53 @@ def compare(arguments: argparse.Namespace) -> None:
         found=found,
         figures=pictures(shown, curves, {name: (a.label, b.label) for name, a, b in pairings(groups)}),
         config=base,
-        how=data[base.likelihood].how,
-        command=arguments.command_line,
+        command=command,
         gain=sum(gains) / len(gains),
     )
     _print_comparison(groups, found, out)
 
 
-def _config(arguments: argparse.Namespace) -> Config:
+def _show_run(out: Path, config: Config, result: Result, checkpoint: str = "last") -> None:
+    model, guide, _ = load_run(out, checkpoint)
+    label = config.estimator if checkpoint == "last" else f"{config.estimator}, {checkpoint}"
+    curves = {label: [read_metrics(out)]}
+    write_figures(out, pictures({label: Shown(model, guide, load_data(config), config.seed)}, curves, {}))
+    table = Table(title=str(out), title_justify="left", box=box.SIMPLE, show_header=False)
+    for name, (title, meaning) in COLUMNS.items():
+        if name in result:
+            table.add_row(title, _figure(result[name]), meaning.format(**result))
+    if result["kl_per_latent"]:
+        largest = sorted(result["kl_per_latent"], reverse=True)
+        text = " ".join(f"{kl:.2f}" for kl in largest[:12]) + (" ..." if len(largest) > 12 else "")
+        table.add_row("KL per latent", "", f"{text}, largest first")
+    if "kl_path" in result:
+        table.add_row("KL path", "", f"{result['kl_path']}: how each latent's KL entered the bound")
+    console = _console()
+    console.print(table)
+    console.print(f"Pictures in {out / 'figures'}")
+
+
+def _given(arguments: argparse.Namespace) -> dict[str, Any]:
     given = {f.name: getattr(arguments, f.name) for f in fields(Config) if hasattr(arguments, f.name)}
-    return Config(**given | {"hidden": tuple(arguments.hidden)})
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+
+
+def _config(arguments: argparse.Namespace) -> Config:
+    return Config(
+        **{name: value for name, value in _given(arguments).items() if name != "latents" or isinstance(value, int)}
+    )
+
+
+def _existing(out: str | None) -> Path:
+    if out is None:
+        raise InputError("--resume needs the folder to go on with: --out DIR --resume.")
+    if not Path(out).is_dir():
+        raise InputError(f"There is no folder {out} to go on with. Leave out --resume to start a run.")
+    return Path(out)
+
+
+def _on_cuda(config: Config) -> bool:
+    return config.device == "cuda" or config.device == "auto" and torch.cuda.is_available()
 
 
 def _console() -> Console:

@@ -2,9 +2,9 @@
 
 import itertools
 import math
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from scipy import stats
 
 from .config import Config
 from .inference.history import Row
-from .runs import Result, Run, write_table
+from .runs import Result
 
 AXES = ("estimator", "prior", "guide", "likelihood", "latents")
 """What a comparison varies, beside the seed."""
@@ -34,23 +34,7 @@ def combinations(base: Config, axes: dict[str, list[Any]], seeds: int) -> list[C
 def run_name(config: Config) -> str:
     """The name of a run's folder."""
     parts = [str(getattr(config, axis)) for axis in AXES]
-    return "-".join([*parts, f"seed{config.seed}"]).replace(":", "_").replace("=", "_").replace(",", "_")
-
-
-def run_all(runs: list[Run], out: Path, progress: Any) -> Iterator[tuple[Run, Result]]:
-    """Train all, one after the other; ``results.csv`` and ``curves.csv`` hold what is finished, at any time."""
-    results: list[Result] = []
-    curves: list[Row | dict[str, Any]] = []
-    for run in runs:
-        config = run.config
-        with progress.run(run_name(config), config.epochs) as on_epoch:
-            result = run.train(out / "runs" / run_name(config), on_epoch)
-        results.append(result)
-        key = {axis: getattr(config, axis) for axis in AXES} | {"seed": config.seed}
-        curves += [key | row for row in run.training.history]
-        write_table(out / "results.csv", [{k: v for k, v in row.items() if k != "kl_per_latent"} for row in results])
-        write_table(out / "curves.csv", curves)
-        yield run, result
+    return re.sub(r"[^\w.-]", "_", "-".join([*parts, f"seed{config.seed}"]))
 
 
 @dataclass(frozen=True)

@@ -36,12 +36,16 @@ class Config:
     data_seed: int = 0
     seed: int = 0
     device: str = "auto"
+    threads: int | None = None
+    keep_epochs: tuple[int, ...] = ()
+    tensorboard: bool = False
 
     @property
     def data_name(self) -> str:
         """The data set's name, or its file's without folder and suffix."""
-        return Path(self.data).stem
+        return Path(self.data.partition(":")[0]).stem
 
     def write(self, path: Path) -> None:
         """Write as YAML."""
-        path.write_text(yaml.safe_dump(asdict(self) | {"hidden": list(self.hidden)}, sort_keys=False))
+        lists = {"hidden": list(self.hidden), "keep_epochs": list(self.keep_epochs)}
+        path.write_text(yaml.safe_dump(asdict(self) | lists, sort_keys=False))

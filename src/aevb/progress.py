@@ -1,15 +1,11 @@
 """What is said while one waits: bars on a terminal, a line now and then into a pipe."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from .inference.history import Row
-
-Say = Callable[[Row], None]
 
 
 class Reporter:
@@ -22,6 +18,9 @@ class Reporter:
     def __init__(self, runs: int) -> None:
         self.runs, self.done = runs, 0
         self.console = Console(stderr=True)
+        self.started = time.monotonic()
+        self.spoken: dict[str, float] = {}
+        self.tasks: dict[str, TaskID] = {}
         self.bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
@@ -40,35 +39,27 @@ class Reporter:
     def __exit__(self, *_: object) -> None:
         self.bars.stop()
 
-    @contextmanager
-    def run(self, name: str, epochs: int) -> Iterator[Say]:
-        """Report one run; the block calls what it is given with each row of the history."""
-        task = self.bars.add_task(name, total=epochs, note="")
-        say = self._bar(task) if self.console.is_terminal else self._lines(name, epochs)
-        yield say
-        self.bars.remove_task(task)
-        self.bars.advance(self.total)
+    def epoch(self, name: str, epochs: int, row: Row) -> None:
+        """An epoch of a run is done."""
+        if self.console.is_terminal:
+            if name not in self.tasks:
+                self.tasks[name] = self.bars.add_task(name, total=epochs, note="")
+            self.bars.update(self.tasks[name], completed=row["epoch"], note=describe(row))
+            return
+        now = time.monotonic()
+        if row["epoch"] == epochs or now - self.spoken.get(name, self.started) > 10:
+            self.spoken[name] = now
+            line = f"{name}: epoch {row['epoch']:.0f}/{epochs}, {now - self.started:.0f} s, {describe(row)}"
+            self.console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+    def finish(self, name: str, failure: str | None = None) -> None:
+        """A run has ended."""
         self.done += 1
-
-    def _bar(self, task: int) -> Say:
-        def say(row: Row) -> None:
-            self.bars.update(task, completed=row["epoch"], note=describe(row))  # type: ignore[arg-type]
-
-        return say
-
-    def _lines(self, name: str, epochs: int) -> Say:
-        started = last = time.monotonic()
-
-        def say(row: Row) -> None:
-            nonlocal last
-            now = time.monotonic()
-            if row["epoch"] == epochs or now - last > 10:
-                last = now
-                count = f"run {self.done + 1}/{self.runs}, " if self.runs > 1 else ""
-                line = f"{count}{name}: epoch {row['epoch']}/{epochs}, {now - started:.0f} s, {describe(row)}"
-                self.console.print(line, soft_wrap=True, highlight=False)
-
-        return say
+        if name in self.tasks:
+            self.bars.remove_task(self.tasks.pop(name))
+        self.bars.advance(self.total)
+        if failure:
+            self.console.print(f"{name} failed: {failure}", soft_wrap=True, highlight=False, markup=False, style="bold")
 
 
 def describe(row: Row) -> str:

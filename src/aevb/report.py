@@ -13,6 +13,7 @@ from . import __version__
 from .compare import AXES, Difference, Summary
 from .config import Config
 from .files import atomic
+from .plots import write_figures
 
 COLUMNS = {
     "train_elbo": (
@@ -44,9 +45,18 @@ CAPTIONS = {
     "one seed, initial weights, minibatches and binarised pixels are the same: what is left is what the part did.",
     "learning_curves_seconds": "The same learning curves against seconds of training: what a bound costs.",
     "reconstructions": "Test data, and what is left of them after the guide's mean went through the decoder.",
+    "interpolations": "Straight lines in latent space between the codes of two test data, decoded. Where the space is "
+    "used well, what lies between two digits is a digit or nearly one.",
+    "kl_per_latent": "What each latent carries: the KL of its posterior from its prior, averaged over the test data. "
+    "A latent at 0 is not used.",
+    "bubbles": "Left: each test datum as the ellipse of one standard deviation of q(z|x). Right: the three forces of the "
+    "bound on some of them. The reconstruction pushes data apart and makes them small; the means' term, -mu, pulls them "
+    "to the origin; the variances' term, 1 / sigma - sigma, keeps their size. Arrows are as long as the root of a force.",
+    "manifold": "What p(x|z) looks like at a grid of z, at equal quantiles of the prior (paper, figure 4).",
     "samples": "The mean of p(x|z) for twelve z from the prior: the same twelve for every combination.",
-    "latent_space": "Where the guide puts the test data: posterior means, each drawn as its label. Above two latents, "
-    "the first two principal components.",
+    "latent_space": "Left: where the guide puts the test data, posterior means drawn as their labels; above two latents, "
+    "the first two principal components. Right: draws of the aggregate posterior on draws of the prior. Where grey shows, "
+    "the decoder is asked about codes that it was not trained on.",
 }
 
 
@@ -57,7 +67,6 @@ def write_report(
     found: list[Difference],
     figures: dict[str, Figure],
     config: Config,
-    how: str,
     command: str,
     gain: float,
 ) -> None:
@@ -73,7 +82,6 @@ def write_report(
         settings=_settings(config, groups),
         results=sample,
         seeds=len(groups[0].results),
-        how=how,
         command=command,
         gain=gain,
         version=__version__,
@@ -81,15 +89,6 @@ def write_report(
     )
     with atomic(path) as part:
         part.write_text(page, encoding="utf-8")
-
-
-def write_figures(out: Path, figures: dict[str, Figure]) -> None:
-    """Write pictures as ``figures/*.png``."""
-    folder = out / "figures"
-    folder.mkdir(exist_ok=True)
-    for name, figure in figures.items():
-        with atomic(folder / f"{name}.png") as part:
-            figure.savefig(part, dpi=150)
 
 
 def _template() -> Any:

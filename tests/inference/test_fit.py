@@ -340,7 +340,7 @@ def test_a_nan_names_step_site_and_parameter_and_the_last_good_epoch_is_kept(ima
         training.epoch()
     assert str(error.value).startswith("Step ")
     assert "log p at the observed sites" in str(error.value)
-    assert "the gradient of parameter 'VAE" in str(error.value)
+    assert "the gradient of parameter 'model.decoder.0.weight'" in str(error.value)
     assert "back at those of epoch 1" in str(error.value)
     assert same(parameters(*pair), kept)
 

@@ -1,0 +1,107 @@
+"""Pictures of runs: each is a function that returns a figure; :func:`pictures` makes all that fit."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+
+from ..data import DataSet
+from ..files import atomic
+from ..guides import Guide
+from ..inference import kl_per_latent
+from ..inference.randomness import forked_rng
+from ..models import VAE
+from .curves import Curves as Curves
+from .curves import difference_curves, learning_curves
+from .images import between, image_rows, manifold
+from .latents import Codes, bubbles, kl_bars, latent_spaces
+
+SHOWN_DATA = 2000
+SHOWN_COMBINATIONS = 6
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A trained pair to make pictures of, on the CPU."""
+
+    model: VAE
+    guide: Guide
+    data: DataSet
+    seed: int
+
+
+@torch.no_grad()
+def pictures(shown: dict[str, Shown], curves: Curves, pairs: dict[str, tuple[str, str]]) -> dict[str, Figure]:
+    """All pictures of a comparison, or of one run: name and figure.
+
+    Args:
+        shown: for each label a trained pair; images are made of the first six.
+        curves: for each label the histories of its seeds.
+        pairs: for each difference the two labels that it is of.
+    """
+    first = next(iter(shown.values()))
+    few = dict(list(shown.items())[:SHOWN_COMBINATIONS])
+    shape, test = first.data.shape, first.data.test
+    originals = test.batch(torch.arange(min(12, len(test))))
+    differing = {name: (curves[label], curves[base]) for name, (label, base) in pairs.items()}
+    per_latent = {label: kl_per_latent(s.model, s.guide, s.data.test).get("z") for label, s in shown.items()}
+    made = {
+        "learning_curves_images": learning_curves(curves, "images"),
+        **({"differences": difference_curves(differing)} if differing else {}),
+        "learning_curves_seconds": learning_curves(curves, "seconds"),
+        "reconstructions": image_rows(
+            {"test data": originals}
+            | {label: s.model.decode(s.guide.encode(_originals(s)).mean).mean for label, s in few.items()},
+            shape,
+        ),
+        "samples": image_rows({label: _samples(s) for label, s in few.items()}, shape),
+        "interpolations": image_rows(
+            {label: images for label, s in few.items() for label, images in _lines(label, s)}, shape
+        ),
+        "latent_space": latent_spaces({label: _codes(s) for label, s in few.items()}),
+        "kl_per_latent": kl_bars({label: kl.tolist() for label, kl in per_latent.items() if kl is not None}),
+    }
+    flat = next(((label, s) for label, s in shown.items() if s.model.prior.latents == 2), None)
+    if flat:
+        with torch.enable_grad():
+            data = flat[1].data.test
+            x, labels = data.batch(torch.arange(min(300, len(data)))), data.labels
+            made["bubbles"] = bubbles(flat[1].model, flat[1].guide, x, labels)
+        made["manifold"] = manifold(flat[1].model, shape)
+    return made
+
+
+def write_figures(out: Path, figures: dict[str, Figure]) -> None:
+    """Write pictures as ``figures/*.png`` and ``*.svg``."""
+    folder = out / "figures"
+    folder.mkdir(exist_ok=True)
+    for name, figure in figures.items():
+        for suffix in ("png", "svg"):
+            with atomic(folder / f"{name}.{suffix}") as part:
+                figure.savefig(part, dpi=150, metadata={"Date": None} if suffix == "svg" else {})
+
+
+def _originals(s: Shown) -> torch.Tensor:
+    return s.data.test.batch(torch.arange(min(12, len(s.data.test))))
+
+
+def _samples(s: Shown) -> torch.Tensor:
+    with forked_rng(s.seed):
+        return s.model.decode(s.model.prior().sample((12,))).mean
+
+
+def _lines(label: str, s: Shown) -> list[tuple[str, torch.Tensor]]:
+    means = s.guide.encode(_originals(s)).mean
+    half = len(means) // 2
+    lines = between(s.model, means[: min(2, half)], means[half : half + min(2, half)])
+    return [(f"{label}, from datum {i + 1} to {half + i + 1}", line) for i, line in enumerate(lines)]
+
+
+def _codes(s: Shown) -> Codes:
+    test = s.data.test
+    count = min(SHOWN_DATA, len(test))
+    with forked_rng(s.seed):
+        q = s.guide.encode(test.batch(torch.arange(count)))
+        labels = None if test.labels is None else test.labels[:count]
+        return Codes(q.mean, q.sample(), s.model.prior().sample((count,)), labels)
