@@ -77,6 +77,8 @@ def _as_batches(data: Data) -> Batches:
     if isinstance(data, Tensor):
         data = (data,)
     if isinstance(data, Sequence) and all(isinstance(t, Tensor) for t in data):
+        if any(tensor.ndim == 0 for tensor in data):
+            raise InputError("The tensors of a data set have a row for each datum; one of these is a single number.")
         lengths = {len(tensor) for tensor in data}
         if len(lengths) != 1:
             raise InputError(f"The tensors of a data set have one length; these have {sorted(lengths)}.")

@@ -11,7 +11,7 @@ from .batches import Batch, Data, Loader
 from .choose import make_estimator
 from .draws import Program
 from .estimators import Estimate, Estimator
-from .pair import check_observed, inspect
+from .pair import check_observed, check_plate, inspect
 from .parameters import private_parameters
 from .randomness import forked_rng, random_streams
 
@@ -71,16 +71,38 @@ def held_out(
     _, pixels, latents = random_streams(seed)
     loader = data if isinstance(data, Loader) else Loader(data, device_of(model, guide))
     loader.generator.manual_seed(pixels)
-    with private_parameters(), forked_rng(latents), torch.no_grad(), pyro.validation_enabled(False):
+    with (
+        as_evaluated(model, guide),
+        private_parameters(keep=False),
+        forked_rng(latents),
+        torch.no_grad(),
+        pyro.validation_enabled(False),
+    ):
         yield _checked(model, guide, loader, batch_size)
 
 
 def _checked(model: Program, guide: Program, loader: Loader, batch_size: int) -> Iterator[Batch]:
     pair = None
     for number, batch in enumerate(loader.in_order(batch_size)):
-        pair = pair or inspect(model, guide, batch)
+        if pair is None:
+            pair = inspect(model, guide, batch)
+            check_plate(pair, len(batch[0]), len(loader))
         check_observed(pair, batch, number * batch_size)
         yield batch
+
+
+@contextmanager
+def as_evaluated(*programs: Program) -> Iterator[None]:
+    """Modules in evaluation mode: no dropout, no running statistics moved; put back afterwards."""
+    modules = [module for program in programs if isinstance(program, nn.Module) for module in program.modules()]
+    modes = [module.training for module in modules]
+    for module in modules:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, mode in zip(modules, modes, strict=True):
+            module.training = mode
 
 
 def device_of(model: Program, guide: Program) -> torch.device:

@@ -1,12 +1,13 @@
 """What each latent carries."""
 
 import torch
+from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 from torch.distributions import Distribution, Independent, kl_divergence
 
 from ..models.errors import InputError
 from .batches import Data
-from .draws import Latent, Program
+from .draws import Latent, Plate, Program
 from .estimators import L_A
 from .estimators.l_b import describe
 from .evaluate import DRAWS_AT_ONCE, held_out
@@ -22,9 +23,10 @@ def kl_per_latent(model: Program, guide: Program, data: Data, *, seed: int = 0) 
         left out.
     """
     sums: dict[str, list[Tensor]] = {}
-    for z in _local_latents(model, guide, data, seed):
+    for z, plate in _local_latents(model, guide, data, seed):
         if (kl := _factorised_kl(z)) is not None:
-            sums.setdefault(z.name, []).append(kl)
+            share = plate.batch / plate.size
+            sums.setdefault(z.name, []).append(share * _by_datum(kl, z, plate))
     return {name: torch.cat(parts).mean(0).cpu() for name, parts in sums.items()}
 
 
@@ -36,15 +38,20 @@ def active_units(
     Burda, Grosse and Salakhutdinov (2015), Importance Weighted Autoencoders, section 5.2, whose threshold is 0.01.
     """
     means: dict[str, list[Tensor]] = {}
-    for z in _local_latents(model, guide, data, seed):
-        means.setdefault(z.name, []).append(_mean(z))
+    for z, plate in _local_latents(model, guide, data, seed):
+        means.setdefault(z.name, []).append(_by_datum(_mean(z), z, plate))
     return {name: int((torch.cat(parts).var(0) > threshold).sum()) for name, parts in means.items()}
 
 
-def _local_latents(model: Program, guide: Program, data: Data, seed: int) -> list[Latent]:
+def _local_latents(model: Program, guide: Program, data: Data, seed: int) -> list[tuple[Latent, Plate]]:
     with held_out(model, guide, data, DRAWS_AT_ONCE, seed) as batches:
         draws = [L_A().draw(model, guide, *batch) for batch in batches]
-    return [z for draw in draws for z in draw.latents if not z.is_global]
+    return [(z, draw.plate) for draw in draws for z in draw.latents if not z.is_global]
+
+
+def _by_datum(value: Tensor, z: Latent, plate: Plate) -> Tensor:
+    """A value of batch and event shape as rows of data, ``(B, D)``: each element of other plates is a latent too."""
+    return value.movedim(plate.dim - z.guide_site["fn"].event_dim, 0).flatten(1) if value.ndim > 1 else value[:, None]
 
 
 def _mean(z: Latent) -> Tensor:
@@ -62,13 +69,17 @@ def _factorised_kl(z: Latent) -> Tensor | None:
     if q is None or p is None:
         return None
     try:
-        return kl_divergence(q, p)
+        kl = kl_divergence(q, p)
     except NotImplementedError:
         return None
+    scale, mask = z.guide_site["scale"], z.guide_site["mask"]
+    event = (1,) * z.guide_site["fn"].event_dim
+    scale, mask = (v.reshape(v.shape + event) if isinstance(v, Tensor) and v.ndim else v for v in (scale, mask))
+    return scale_and_mask(kl, scale, mask)
 
 
 def _one_latent(fn: Distribution) -> Distribution | None:
     """A factorised distribution over D latents as D distributions over one."""
-    if isinstance(fn, Independent) and fn.reinterpreted_batch_ndims == 1:
-        return fn.base_dist
-    return None
+    if isinstance(fn, Independent):
+        return _one_latent(fn.base_dist)
+    return fn if not fn.event_shape else None

@@ -1,6 +1,8 @@
 """One look at a pair on its first batch, before anything is trained: what it is made of, and whether it can be."""
 
+import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +10,7 @@ import pyro
 import torch
 from pyro import poutine
 from pyro.poutine import Trace
+from pyro.util import check_model_guide_match
 from torch import Tensor, nn
 from torch.distributions import constraints
 
@@ -20,7 +23,7 @@ Batch = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class Pair:
-    """What a pair declares on a batch: trainable parameters by name (``model.decoder.0.weight``), each once, and the plate ``data``.
+    """What a pair declares on a batch: trainable parameters, each once, by name (``model.decoder.weight``); the plate.
 
     A parameter that both programs use counts as the model's. ``observed`` holds, for each observed site that takes an
     element of the batch as it is, that element's position and the support of the site.
@@ -49,6 +52,8 @@ def inspect(model: Program, guide: Program, batch: Batch) -> Pair:
         guide_trace = _run("guide", guide, batch)
         model_trace = _run("model", poutine.replay(model, trace=guide_trace), batch)
     _check_sites(model_trace, guide_trace)
+    _check_plates(model_trace, guide_trace)
+    _check_shapes(model_trace, guide_trace)
     model_parameters = _parameters(model_trace, "model", model)
     taken = {id(p) for p in model_parameters.values()}
     guide_parameters = _parameters(guide_trace, "guide", guide)
@@ -75,6 +80,7 @@ def check_trainable(pair: Pair, model: Program, guide: Program, batch_size: int,
     Raises:
         InputError: no parameter is declared, a module's are not, or the plate ``data`` is of a wrong size.
     """
+    check_plate(pair, batch_size, data_size)
     if not pair.parameters:
         raise InputError(
             "Nothing would be trained: neither program declares a parameter to Pyro.\n"
@@ -88,18 +94,54 @@ def check_trainable(pair: Pair, model: Program, guide: Program, batch_size: int,
                 f"Parameters of the {role} would not be trained: {silent} are not declared to Pyro.\n"
                 "  Call pyro.module(name, network) in the program, make it a PyroModule, or set requires_grad=False."
             )
+    if pair.plate.size not in (batch_size, data_size):
+        raise InputError(
+            f"The plate 'data' stands for {pair.plate.size} data, but the batch has {batch_size} of {data_size}.\n"
+            f'  Write pyro.plate("data", len(x)) or pyro.plate("data", {data_size}, subsample=x).'
+        )
+
+
+def check_plate(pair: Pair, batch_size: int, data_size: int) -> None:
+    """Check that the plate ``data`` holds the batch, and that global latents know how many data there are.
+
+    Raises:
+        InputError: it is of another size, or a global KL would be divided by the size of a batch.
+    """
     plate = pair.plate
-    if pair.has_global_latents and plate.size != data_size:
+    if plate.batch != batch_size:
+        raise InputError(
+            f"The plate 'data' holds {plate.batch} data, but the batch has {batch_size}.\n"
+            f'  Write pyro.plate("data", len(x)) or pyro.plate("data", {data_size}, subsample=x).'
+        )
+    if pair.has_global_latents and plate.size == batch_size != data_size:
         raise InputError(
             f"The pair has latents outside the plate 'data', whose size is {plate.size}, but the data are {data_size}: "
             "their KL would have a wrong weight.\n"
             f'  Write pyro.plate("data", {data_size}, subsample=x), or train with batch_size={data_size}.'
         )
-    if plate.batch != batch_size or plate.size not in (batch_size, data_size):
-        raise InputError(
-            f"The plate 'data' holds {plate.batch} of {plate.size} data; the batch has {batch_size} of {data_size}.\n"
-            f'  Write pyro.plate("data", len(x)) or pyro.plate("data", {data_size}, subsample=x).'
-        )
+
+
+def check_gradients(surrogate: Tensor, pair: Pair) -> None:
+    """Check that whatever the bound could be differentiated by is declared to Pyro, and so will be trained.
+
+    Raises:
+        InputError: a tensor that requires a gradient takes part without being declared.
+    """
+    declared = {id(p) for p in pair.parameters.values()}
+    seen, left = set(), [surrogate.grad_fn]
+    while left:
+        node = left.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        left += [parent for parent, _ in node.next_functions]
+        variable = getattr(node, "variable", None)
+        if variable is not None and id(variable) not in declared:
+            raise InputError(
+                f"A parameter of shape {tuple(variable.shape)} would not be trained: it takes part in the bound, "
+                "but is not declared to Pyro.\n"
+                "  Call pyro.module(name, network) in the program, make it a PyroModule, or set requires_grad=False."
+            )
 
 
 def check_support(name: str, value: Tensor, support: Any, first_row: int = 0) -> None:
@@ -122,10 +164,8 @@ def check_support(name: str, value: Tensor, support: Any, first_row: int = 0) ->
 
 def _checks_any_batch(support: Any) -> bool:
     """Whether a support is one for all data, element by element (an interval with limits per datum is not)."""
-    limits = [v for v in vars(support).values() if isinstance(v, Tensor)]
-    return (
-        support.event_dim == 0 and not support.is_discrete | any(v.ndim for v in limits)
-    ) or support is constraints.boolean
+    limits = [value for value in vars(support).values() if isinstance(value, Tensor)]
+    return support.event_dim == 0 and not any(value.ndim for value in limits)
 
 
 def _range(support: Any) -> str:
@@ -179,11 +219,48 @@ def _check_sites(model_trace: Trace, guide_trace: Trace) -> None:
         )
 
 
+def _check_plates(model_trace: Trace, guide_trace: Trace) -> None:
+    """A latent stands in the same plates in both programs; those of the guide's own are not compared."""
+    for site in sample_sites(guide_trace):
+        other = model_trace.nodes.get(site["name"])
+        if other is not None and _frames(site) != _frames(other):
+            raise InputError(
+                f"Site '{site['name']}' stands in other plates in the guide, {_frames(site)}, than in the model, "
+                f"{_frames(other)} (name, dimension, data in it, data it stands for).\n"
+                "  Use the same plates in both programs."
+            )
+
+
+def _frames(site: Site) -> list[tuple[str, int, int, int]]:
+    frames = (frame for frame in site["cond_indep_stack"] if frame.vectorized)
+    return sorted((frame.name, frame.dim, frame.size, frame.full_size or frame.size) for frame in frames)
+
+
+def _check_shapes(model_trace: Trace, guide_trace: Trace) -> None:
+    for site in sample_sites(model_trace):
+        fn, shape = site["fn"], tuple(getattr(site["value"], "shape", ()))
+        events = shape[len(shape) - fn.event_dim :]
+        expected = tuple(fn.batch_shape)
+        if site["is_observed"] and (events != tuple(fn.event_shape) or shape[: len(shape) - fn.event_dim] != expected):
+            raise InputError(
+                f"Site '{site['name']}' observes values of shape {shape}, but its distribution is of batch shape "
+                f"{expected} and event shape {tuple(fn.event_shape)}.\n"
+                "  Check the outputs of the decoder, and .to_event(...)."
+            )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            check_model_guide_match(model_trace, guide_trace)
+        except (ValueError, UserWarning) as error:
+            raise InputError(f"Model and guide do not fit together: {error}") from error
+
+
 def _observed(model_trace: Trace, batch: Batch) -> Iterator[tuple[str, int, Any]]:
     for site in sample_sites(model_trace):
         for position, element in enumerate(batch):
             if site["is_observed"] and site["value"] is element:
-                yield site["name"], position, site["fn"].support
+                with suppress(NotImplementedError):
+                    yield site["name"], position, site["fn"].support
 
 
 def _parameters(trace: Trace, role: str, program: Program) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 import copy
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,15 +11,15 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-from ..models.errors import InputError
+from ..models.errors import InputError, check_at_least, check_name, check_seed
 from .batches import Batch, Data, Loader
-from .choose import check_at_least, check_name, make_estimator
+from .choose import make_estimator
 from .draws import Program
 from .estimators import Estimator
 from .evaluate import evaluate
 from .history import History, Row
 from .optimizers import LEARNING_RATES, OPTIMIZERS, SCHEDULES
-from .pair import Pair, check_observed, check_trainable, inspect
+from .pair import Pair, check_gradients, check_observed, check_trainable, inspect
 from .parameters import private_parameters
 from .randomness import RandomState, forked_rng, random_state, random_streams, set_random_state
 
@@ -61,6 +62,9 @@ class Training:
         self.model, self.guide = model, guide
         self.estimator = make_estimator(estimator, samples=samples, beta=beta)
         self.epochs = check_at_least(1, "epochs", epochs)
+        check_at_least(0.0, "weight_decay", weight_decay)
+        check_at_least(1, "patience", 1 if patience is None else patience)
+        check_seed("seed", seed)
         self.learning_rate = LEARNING_RATES[check_name("optimizer", optimizer, OPTIMIZERS)]
         if learning_rate is not None:
             self.learning_rate = check_at_least(0.0, "learning_rate", learning_rate)
@@ -83,15 +87,21 @@ class Training:
         self.best: tuple[float, dict[str, Tensor]] | None = None
         with forked_rng(latents):
             self.noise = random_state()
+        buffers = _copies(self._buffers())
         with self._own_world():
-            self.pair = pair = self._check()
-            self.optimizer = OPTIMIZERS[optimizer](
-                [
-                    {"params": list(pair.model_parameters.values()), "weight_decay": weight_decay / len(self.data)},
-                    {"params": list(pair.guide_parameters.values())},
-                ],
-                lr=self.learning_rate,
-            )
+            pair = self._check()
+        with self._own_world():
+            self.pair = self._check_again(pair)
+        _assign(self._buffers(), buffers)
+        self.optimizer = OPTIMIZERS[optimizer](
+            [
+                {"params": list(pair.model_parameters.values()), "weight_decay": weight_decay / len(self.data)},
+                {"params": list(pair.guide_parameters.values())},
+            ],
+            lr=self.learning_rate,
+        )
+        self.optimizer.zero_grad()
+        _remember(pair, model, guide)
 
     @property
     def done(self) -> bool:
@@ -112,12 +122,12 @@ class Training:
             if not self._finite(totals):
                 self.restore(start)
                 raise self._diagnose()
+            row = self._row(totals)
+            self.history.rows.append(row)
+            self._stop_early(row)
         except BaseException:
             self.restore(start)
             raise
-        row = self._row(totals)
-        self.history.rows.append(row)
-        self._stop_early(row)
         return row
 
     def _pass(self) -> Tensor:
@@ -177,19 +187,19 @@ class Training:
     def _stop_early(self, row: Row) -> None:
         if self.patience is None:
             return
-        if self.best is None or row["validation_elbo"] > self.best[0]:
-            self.best = row["validation_elbo"], _copies(self.pair.parameters)
+        best = float("-inf") if self.best is None else self.best[0]
+        if row["validation_elbo"] > best:
+            self.best = row["validation_elbo"], self._weights()
             self.history.best_epoch = int(row["epoch"])
         elif row["epoch"] - (self.history.best_epoch or 0) >= self.patience:
             self.history.stopped = f"validation_elbo has not risen for {self.patience} epochs"
-        if self.done:
-            _assign(self.pair.parameters, self.best[1])
+        if self.done and self.best:
+            _assign(self.pair.parameters | self._buffers(), self.best[1])
 
     def state(self) -> State:
         """A copy of everything that the rest of the run depends on."""
         return {
-            "parameters": _copies(self.pair.parameters),
-            "buffers": _copies(self._buffers()),
+            "weights": self._weights(),
             "optimizer": copy.deepcopy(self.optimizer.state_dict()),
             "noise": self.noise,
             "order": self.order.get_state(),
@@ -201,8 +211,7 @@ class Training:
 
     def restore(self, state: State) -> None:
         """Go back to a state."""
-        _assign(self.pair.parameters, state["parameters"])
-        _assign(self._buffers(), state["buffers"])
+        _assign(self.pair.parameters | self._buffers(), state["weights"])
         self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
         self.optimizer.zero_grad()
         self.noise = state["noise"]
@@ -212,9 +221,13 @@ class Training:
         self.best = state["best"]
         self.history = History(**state["history"] | {"rows": list(state["history"]["rows"])})
 
+    def _weights(self) -> dict[str, Tensor]:
+        return _copies(self.pair.parameters | self._buffers())
+
     def _buffers(self) -> dict[str, Tensor]:
-        modules = [program for program in (self.model, self.guide) if isinstance(program, nn.Module)]
-        return {f"{i}.{name}": buffer for i, m in enumerate(modules) for name, buffer in m.named_buffers()}
+        modules = {"model": self.model, "guide": self.guide}
+        named = ((role, m.named_buffers()) for role, m in modules.items() if isinstance(m, nn.Module))
+        return {f"{role}.{name}": buffer for role, buffers in named for name, buffer in buffers}
 
     @contextmanager
     def _own_world(self) -> Iterator[None]:
@@ -228,15 +241,12 @@ class Training:
         """Everything that can be known to be wrong before the first step."""
         kept = set(pyro.get_param_store().keys())
         size = self.batch_size
-        first, *others = Loader(self.data.data, self.device).in_order(size)
+        batches = Loader(self.data.data, self.device).in_order(size)
+        first = next(batches)
         pair = inspect(self.model, self.guide, first)
         check_trainable(pair, self.model, self.guide, size, len(self.data))
-        if stale := sorted(kept & set(pair.parameters)):
-            raise InputError(
-                f"Pyro's parameter store already holds {stale}, from something trained before.\n"
-                "  Call pyro.clear_param_store() first, or fit inside `with pyro.get_param_store().scope():`."
-            )
-        for number, batch in enumerate(others, 1):
+        _check_owner(sorted(kept & set(pair.parameters)), self.model, self.guide)
+        for number, batch in enumerate(batches, 1):
             check_observed(pair, batch, number * size)
         with pyro.validation_enabled(True), forked_rng():
             try:
@@ -245,7 +255,20 @@ class Training:
                 if isinstance(error, InputError):
                     raise
                 raise InputError(f"The pair is not one that Pyro can train: {error}") from error
+        check_gradients(estimate.surrogate, pair)
         self.history.kl_path = estimate.kl_path
+        return pair
+
+    def _check_again(self, pair: Pair) -> Pair:
+        """Parameters must be the same objects whenever the pair is run."""
+        first = next(Loader(self.data.data, self.device).in_order(self.batch_size))
+        again = inspect(self.model, self.guide, first)
+        for name, parameter in pair.parameters.items():
+            if again.parameters.get(name) is not parameter:
+                raise InputError(
+                    f"The pair makes its parameter '{name}' anew at each call, so that it cannot be trained.\n"
+                    "  Make modules and nn.Parameters outside of the programs, or give pyro.param a plain tensor."
+                )
         return pair
 
     def _diagnose(self) -> DivergenceError:
@@ -281,6 +304,28 @@ class Training:
         return ", ".join(sites[:1] + bad[:1]) or "an update of the optimizer"
 
 
+_trained_by: dict[str, tuple[Any, Any]] = {}
+"""Weak references to the pair that trained a bare parameter in Pyro's store last."""
+
+
+def _reference(program: Program) -> Any:
+    return weakref.WeakMethod(program) if hasattr(program, "__self__") else weakref.ref(program)
+
+
+def _remember(pair: Pair, model: Program, guide: Program) -> None:
+    bare = (name for name, p in pair.parameters.items() if not isinstance(p, nn.Parameter))
+    _trained_by.update(dict.fromkeys(bare, (_reference(model), _reference(guide))))
+
+
+def _check_owner(names: list[str], model: Program, guide: Program) -> None:
+    own = (_reference(model), _reference(guide))
+    if stale := [name for name in names if _trained_by.get(name, own) != own]:
+        raise InputError(
+            f"Pyro's parameter store already holds {stale}, which another pair has trained.\n"
+            "  Call pyro.clear_param_store() first, or fit inside `with pyro.get_param_store().scope():`."
+        )
+
+
 def _copies(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in tensors.items()}
 
@@ -296,7 +341,10 @@ def _place(device: str | torch.device, model: Program, guide: Program) -> torch.
     modules = [program for program in (model, guide) if isinstance(program, nn.Module)]
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() and len(modules) == 2 else "cpu"
-    device = torch.device(device)
+    try:
+        device = torch.device(device)
+    except RuntimeError:
+        raise InputError(f"There is no device {device!r}; devices are auto, cpu, cuda, cuda:0 and so on.") from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError("There is no CUDA device here. Use --device cpu, or auto.")
     for module in modules:

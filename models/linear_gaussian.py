@@ -31,8 +31,8 @@ class LinearGaussian(Program):
         super().__init__()
         if weight.ndim != 2 or bias.shape != weight.shape[:1]:
             raise ValueError(f"weight is (P, D) and bias (P,); they are {tuple(weight.shape)} and {tuple(bias.shape)}.")
-        self.weight = nn.Parameter(weight.detach().clone())
-        self.bias = nn.Parameter(bias.detach().clone())
+        self.weight = nn.Parameter(weight.detach().clone(memory_format=torch.contiguous_format))
+        self.bias = nn.Parameter(bias.detach().clone(memory_format=torch.contiguous_format))
         self.log_scale = nn.Parameter(torch.as_tensor(scale, dtype=weight.dtype).detach().log())
 
     @property

@@ -32,6 +32,8 @@ class Program(nn.Module):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Declare the parameters to Pyro, then run the program."""
         for name, parameter in self.named_parameters():
+            if not parameter.is_contiguous():  # Pyro's store would train a copy
+                raise ValueError(f"Parameter '{name}' of {self.name} is not contiguous in memory: use .contiguous().")
             if parameter.requires_grad:
                 pyro.param(f"{self.name}.{name}", parameter)
         return super().__call__(*args, **kwargs)

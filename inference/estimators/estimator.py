@@ -8,6 +8,7 @@ import torch
 from pyro.infer import Trace_ELBO
 from torch import Tensor
 
+from ...models.errors import check_at_least
 from ..draws import Draws, Program, draw, sample_sites
 from ..randomness import forked_rng
 
@@ -50,9 +51,10 @@ class Estimator(Trace_ELBO, ABC):
     """
 
     def __init__(self, *, samples: int = 1, beta: float = 1.0) -> None:
+        self.samples = check_at_least(1, "samples", samples)
+        self.beta = check_at_least(0.0, "beta", beta)
+        self._pair: tuple[Program, Program] | None = None
         super().__init__(num_particles=samples, vectorize_particles=samples > 1)
-        self.samples = samples
-        self.beta = beta
 
     @abstractmethod
     def estimate(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Estimate:
@@ -60,6 +62,8 @@ class Estimator(Trace_ELBO, ABC):
 
     def draw(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Draws:
         """L draws of the pair on a batch."""
+        if self._pair is None or self._pair[0] is not model or self._pair[1] is not guide:
+            self._pair, self.max_plate_nesting = (model, guide), float("inf")  # plates may be deeper in another pair
         return draw(self, model, guide, *args, **kwargs)
 
     def _guess_max_plate_nesting(self, model: Program, guide: Program, args: Any, kwargs: Any) -> None:

@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import torch
 from pyro.distributions.util import scale_and_mask
 from pyro.infer import TraceMeanField_ELBO
+from pyro.infer.util import is_validation_enabled
 from torch import Tensor
 from torch.distributions import Distribution, Independent, kl_divergence
 
@@ -57,7 +59,7 @@ def analytic_kl(z: Latent, draws: Draws) -> Tensor:
         )
     q, p = z.guide_site["fn"], z.model_site and z.model_site["fn"]
     try:
-        if p is None or has_delta(q):  # a Delta takes its value from an auxiliary site: its KL is that value's log p
+        if p is None or describe(q) == "Delta":  # its value comes from an auxiliary site: its KL is that value's log p
             raise NotImplementedError
         kl = kl_divergence(q, p)
     except NotImplementedError:
@@ -66,13 +68,34 @@ def analytic_kl(z: Latent, draws: Draws) -> Tensor:
             f"  Site '{z.name}': KL({describe(q)} || {describe(p)}) has none.\n"
             f"  Use L_A, which estimates it by sampling."
         ) from None
-    kl = scale_and_mask(kl, z.guide_site["scale"], z.guide_site["mask"])
-    return draws.plate.nats(z.guide_site, kl)
+    if is_validation_enabled():
+        _check(z, kl)
+    return draws.plate.nats(z.guide_site, scale_and_mask(kl, z.guide_site["scale"], z.guide_site["mask"]))
 
 
-def has_delta(fn: Distribution) -> bool:
-    """Whether a distribution is a point mass."""
-    return describe(fn) == "Delta"
+def _check(z: Latent, kl: Tensor) -> None:
+    """What would be wrong in silence: an infinite KL, and a scale or mask of one program that the other lacks."""
+    q, p = describe(z.guide_site["fn"]), describe(z.model_site and z.model_site["fn"])
+    if not torch.isfinite(kl).all():
+        raise InputError(
+            f"L_B needs a finite KL at every latent site.\n"
+            f"  Site '{z.name}': KL({q} || {p}) is infinite: the guide reaches where the prior has no mass.\n"
+            f"  Choose a guide within the prior's support."
+        )
+    for what in ("scale", "mask"):
+        own, other = z.guide_site[what], z.model_site and z.model_site[what]
+        if not _same(own, other):
+            raise InputError(
+                f"L_B takes scale and mask of a closed-form KL from the guide, which must agree with the model.\n"
+                f"  Site '{z.name}': the {what} is {own} in the guide and {other} in the model.\n"
+                f"  Put the same poutine.{what} around the site in both programs, or use L_A."
+            )
+
+
+def _same(own: Tensor | float | None, other: Tensor | float | None) -> bool:
+    if own is None or other is None:
+        return own is other
+    return torch.equal(*torch.broadcast_tensors(torch.as_tensor(own), torch.as_tensor(other)))
 
 
 def describe(fn: Distribution | None) -> str:

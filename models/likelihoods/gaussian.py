@@ -6,6 +6,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from ..errors import InputError, check_name
 from .likelihood import Likelihood
 
 
@@ -38,7 +39,11 @@ class Gaussian(Likelihood):
         floor: float = 1e-4,
     ) -> None:
         super().__init__()
-        self.variance, self.mean, self.floor = variance, mean, floor
+        self.variance = check_name("variance of Gaussian", variance, ("from_z", "shared"))
+        self.mean = check_name("mean of Gaussian", mean, ("linear", "sigmoid"))
+        if not floor > 0:
+            raise InputError(f"The floor of Gaussian is a positive variance; it is {floor}.")
+        self.floor = floor
         if variance == "shared":
             self.log_excess_variance = nn.Parameter(torch.zeros(()))  # s: sigma^2 starts at 1 + floor
 

@@ -5,6 +5,8 @@ from typing import Literal
 
 from torch import nn
 
+from ..errors import InputError, check_name
+
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
     "relu": nn.ReLU,
@@ -43,7 +45,9 @@ class MLP(nn.Sequential):
         initialisation: Literal["torch", "paper"] = "torch",
     ) -> None:
         if len(sizes) < 2 or min(sizes) < 1:
-            raise ValueError(f"MLP takes at least two positive sizes, inputs and outputs; it got {sizes}.")
+            raise InputError(f"MLP takes at least two positive sizes, inputs and outputs; it got {sizes}.")
+        check_name("initialisation", initialisation, ("torch", "paper"))
+        check_name("activation", activation, _ACTIVATIONS)
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise(sizes):
             layers += [nn.Linear(inputs, outputs), _ACTIVATIONS[activation]()]

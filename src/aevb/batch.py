@@ -20,7 +20,7 @@ from .inference import DivergenceError
 from .inference.history import Row
 from .models import InputError
 from .progress import Reporter
-from .runs import Result, Run, cached_data, read_config, read_metrics, write_table
+from .runs import RESULT_COLUMNS, Result, Run, cached_data, read_config, read_metrics, write_table
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,13 @@ def run_all(configs: list[Config], out: Path, workers: int, reporter: Reporter) 
         KeyboardInterrupt: after Ctrl-C, once every run has kept its last good state.
     """
     outcomes: dict[str, Outcome] = {}
+    out = out.resolve()  # workers keep the folder that they were started in
+
+    def folder(config: Config) -> Path:
+        return out / "runs" / run_name(config)
+
     with _listening(reporter, workers) as (say, stopped):
-        tasks = (delayed(_train)(config, out / "runs" / run_name(config), say, stopped) for config in configs)
+        tasks = (delayed(_train)(config, folder(config), say, stopped) for config in configs)
         with parallel_config(backend="loky", n_jobs=workers, inner_max_num_threads=configs[0].threads or 1):
             for outcome in Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch=workers)(tasks):
                 outcomes[outcome.folder.name] = outcome
@@ -103,7 +108,9 @@ def _write(outcomes: list[Outcome], out: Path) -> None:
     done = [outcome for outcome in outcomes if outcome.result]
     if not done:
         return
-    rows = [{k: v for k, v in (o.result or {}).items() if k not in ("kl_per_latent", "how")} for o in done]
+    rows = [dict.fromkeys(RESULT_COLUMNS) | (o.result or {}) for o in done]
+    for row in rows:
+        del row["kl_per_latent"], row["how"]
     write_table(out / "results.csv", rows)
     keys = [{axis: getattr(o.config, axis) for axis in AXES} | {"seed": o.config.seed} for o in done]
     write_table(
@@ -135,7 +142,7 @@ def _listening(reporter: Reporter, workers: int) -> Iterator[tuple[_Say, Callabl
     with Manager() as manager:
         queue: Queue[Any] = manager.Queue()
         event = manager.Event()
-        listener = threading.Thread(target=lambda: [reporter.epoch(*said) for said in iter(queue.get, None)])
+        listener = threading.Thread(target=_report, args=(queue, reporter))
         listener.start()
         try:
             with _on_interrupt(event.set):
@@ -143,6 +150,11 @@ def _listening(reporter: Reporter, workers: int) -> Iterator[tuple[_Say, Callabl
         finally:
             queue.put(None)
             listener.join()
+
+
+def _report(queue: "Queue[Any]", reporter: Reporter) -> None:
+    for said in iter(queue.get, None):
+        reporter.epoch(*said)
 
 
 @contextmanager

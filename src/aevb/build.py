@@ -7,9 +7,9 @@ from typing import cast, get_args, get_type_hints
 from .config import Config
 from .data import DataSet, load
 from .guides import Guide
-from .inference.choose import check_at_least, check_name
 from .inference.randomness import forked_rng
 from .models import MLP, VAE, InputError, Likelihood, Prior
+from .models.errors import check_at_least, check_name, check_seed
 from .parts import AMORTIZED, LIKELIHOODS, PRIORS, parse
 
 
@@ -23,8 +23,8 @@ def load_data(config: Config) -> DataSet:
     data = load(
         config.data,
         binarisation=config.binarisation or likelihood.binarisations,
-        validation=0.1 if config.patience else 0.0,
-        seed=check_at_least(0, "data_seed", config.data_seed),
+        validation=0.0 if config.patience is None else 0.1,
+        seed=check_seed("data_seed", config.data_seed),
     )
     if data.binarisation not in likelihood.binarisations:
         others = [
@@ -65,7 +65,7 @@ def make_pair(config: Config, pixels: int) -> tuple[VAE, Guide]:
 
 @contextmanager
 def _stream(config: Config, part: int) -> Iterator[None]:
-    with forked_rng(check_at_least(0, "seed", config.seed) * 1000 + part):
+    with forked_rng(check_seed("seed", config.seed) * 1000 + part):
         yield
 
 

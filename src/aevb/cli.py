@@ -1,7 +1,6 @@
 """What the commands do; imported once one has been named, since it imports torch."""
 
 import argparse
-import json
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -13,17 +12,16 @@ from rich.console import Console
 from rich.table import Table
 
 from .batch import Outcome, finished, run_all
-from .build import load_data
 from .compare import Difference, Summary, combinations, differences, last_tenth, pairings, run_name, summaries
 from .config import Config
 from .files import atomic, fresh_folder
-from .inference.choose import check_at_least
 from .models import InputError
+from .models.errors import check_at_least
 from .parts import catalogue
 from .plots import Curves, Shown, pictures, write_figures
 from .progress import Reporter
 from .report import COLUMNS, write_report
-from .runs import Result, Run, load_run, measure, read_config, read_metrics
+from .runs import Result, Run, cached_data, load_run, measure, read_config, read_metrics, write_json
 
 
 def list_parts(_: argparse.Namespace) -> int:
@@ -50,7 +48,7 @@ def train(arguments: argparse.Namespace) -> int:
     else:
         result, out = None, None
     if result is None:
-        run = Run(config, load_data(config))
+        run = Run(config, cached_data(config))
         out = out or fresh_folder(arguments.out, f"train-{config.data_name}")
         with Reporter(1) as reporter:
             result = run.train(out, lambda row: reporter.epoch(out.name, config.epochs, row), arguments.resume)
@@ -64,10 +62,10 @@ def evaluate(arguments: argparse.Namespace) -> int:
     out = Path(arguments.run)
     model, guide, config = load_run(out, arguments.checkpoint)
     samples = check_at_least(1, "evidence_samples", arguments.evidence_samples)
-    measured = measure(model, guide, load_data(config), evidence_samples=samples, seed=config.seed)
+    measured = measure(model, guide, cached_data(config), evidence_samples=samples, seed=config.seed)
     result = {"checkpoint": arguments.checkpoint} | measured
     with atomic(out / f"evaluation-{arguments.checkpoint}.json") as part:
-        part.write_text(json.dumps(result, indent=2) + "\n")
+        write_json(part, result)
     _show_run(out, config, result, arguments.checkpoint)
     return 0
 
@@ -83,9 +81,12 @@ def compare(arguments: argparse.Namespace) -> int:
     }
     base = replace(_config(arguments), latents=arguments.latents[0])
     base = replace(base, threads=base.threads or 1)  # the same result with any number of workers
+    for axis, values in axes.items():
+        if twice := sorted({str(value) for value in values if values.count(value) > 1}):
+            raise InputError(f"--{axis}s {', '.join(twice)} is named twice: a combination is run once for each seed.")
     configs = combinations(base, axes, arguments.seeds)
     for config in configs[: len(configs) // arguments.seeds]:
-        Run(config, load_data(config))  # says what is wrong before anything is written
+        Run(config, cached_data(config))  # says what is wrong before anything is written
     out = _existing(arguments.out) if arguments.resume else fresh_folder(arguments.out, f"compare-{base.data_name}")
     for config in configs:
         finished(config, out / "runs" / run_name(config))
@@ -108,7 +109,7 @@ def _report(outcomes: list[Outcome], out: Path, base: Config, command: str) -> N
         curves.setdefault(label, []).append(read_metrics(outcome.folder))
         if label not in shown:
             model, guide, config = load_run(outcome.folder)
-            shown[label] = Shown(model, guide, load_data(config), config.seed)
+            shown[label] = Shown(model, guide, cached_data(config), config.seed)
     gains = [last_tenth(rows) for seeds in curves.values() for rows in seeds]
     write_report(
         out / "report.html",
@@ -126,7 +127,7 @@ def _show_run(out: Path, config: Config, result: Result, checkpoint: str = "last
     model, guide, _ = load_run(out, checkpoint)
     label = config.estimator if checkpoint == "last" else f"{config.estimator}, {checkpoint}"
     curves = {label: [read_metrics(out)]}
-    write_figures(out, pictures({label: Shown(model, guide, load_data(config), config.seed)}, curves, {}))
+    write_figures(out, pictures({label: Shown(model, guide, cached_data(config), config.seed)}, curves, {}))
     table = Table(title=str(out), title_justify="left", box=box.SIMPLE, show_header=False)
     for name, (title, meaning) in COLUMNS.items():
         if name in result:
@@ -162,7 +163,7 @@ def _existing(out: str | None) -> Path:
 
 
 def _on_cuda(config: Config) -> bool:
-    return config.device == "cuda" or config.device == "auto" and torch.cuda.is_available()
+    return config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
 
 
 def _console() -> Console:
@@ -180,9 +181,11 @@ def _print_comparison(groups: list[Summary], found: list[Difference], out: Path)
         table.add_row(group.label, *(_cell(group, name) for name in COLUMNS))
     console.print(table)
     for difference in found:
-        error = "" if difference.standard_error is None else f" ± {difference.standard_error:.3f}"
-        title = COLUMNS[difference.figure][0]
-        console.print(f"{difference.label}, {title}: {difference.mean:+.3f}{error}  ({difference.verdict})")
+        if difference.standard_error is not None:
+            text = f"{difference.mean:+.3f} ± {difference.standard_error:.3f}  ({difference.verdict})"
+            console.print(f"{difference.label}, {COLUMNS[difference.figure][0]}: {text}")
+    if found and found[0].standard_error is None:
+        console.print("With one seed there is no telling whether a difference is one: see --seeds.")
     if len({(g.results[0]["likelihood"], g.results[0]["binarisation"]) for g in groups}) > 1:
         console.print("Rows of different likelihoods are different densities: do not rank them against each other.")
     console.print(f"\nOpen {out / 'report.html'}")

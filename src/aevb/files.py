@@ -30,6 +30,11 @@ def fresh_folder(out: str | None, stem: str) -> Path:
         return Path("runs", f"{stem}-{max(taken, default=0) + 1}")
     path = Path(out)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        what = "holds another run" if (path / "config.yaml").exists() else "is not an empty folder"
-        raise InputError(f"--out {out} {what}. Name a new folder, or remove it.")
+        if (path / "config.yaml").exists() or (path / "runs").is_dir():
+            raise InputError(f"--out {out} holds another run. Go on with it by --resume, or name a new folder.")
+        raise InputError(f"--out {out} is not an empty folder. Name a new one.")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {out} cannot be made: {error.strerror}. Name another folder.") from error
     return path

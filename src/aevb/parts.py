@@ -8,8 +8,8 @@ from typing import Any
 
 from . import guides, inference, models
 from .data import DATA_SETS
-from .inference.choose import check_name
 from .models import Likelihood, Prior, Program, likelihoods, networks, priors
+from .models.errors import check_name
 from .spec import read_options
 
 
@@ -58,7 +58,8 @@ def catalogue() -> dict[str, list[Entry]]:
 def _entry(name: str, part: type) -> Entry:
     text = inspect.getdoc(part) or ""
     papers = re.findall(r"[A-Z][\w ,.-]*?(?: et al\.| and \w+)? \((?:19|20)\d\d\)", text)
-    return Entry(name, text.splitlines()[0], papers[0].strip() if papers else "")
+    line = re.sub(r":\w+:`~?[\w.]*?(\w+)`|``", r"\1", text.splitlines()[0])
+    return Entry(name, line, papers[0].strip() if papers else "")
 
 
 def parse(kind: str, spec: str, known: dict[str, type]) -> tuple[type, dict[str, Any]]:

@@ -49,14 +49,14 @@ CAPTIONS = {
     "used well, what lies between two digits is a digit or nearly one.",
     "kl_per_latent": "What each latent carries: the KL of its posterior from its prior, averaged over the test data. "
     "A latent at 0 is not used.",
-    "bubbles": "Left: each test datum as the ellipse of one standard deviation of q(z|x). Right: the three forces of the "
-    "bound on some of them. The reconstruction pushes data apart and makes them small; the means' term, -mu, pulls them "
-    "to the origin; the variances' term, 1 / sigma - sigma, keeps their size. Arrows are as long as the root of a force.",
+    "bubbles": "Left: each test datum as the ellipse of one standard deviation of q(z|x). Right: the three forces of "
+    "the bound on some of them. The reconstruction pushes data apart and makes them small; the means' term, -mu, pulls "
+    "them to the origin; the variances' term, 1 / sigma - sigma, keeps their size. Arrows grow as the root of a force.",
     "manifold": "What p(x|z) looks like at a grid of z, at equal quantiles of the prior (paper, figure 4).",
     "samples": "The mean of p(x|z) for twelve z from the prior: the same twelve for every combination.",
-    "latent_space": "Left: where the guide puts the test data, posterior means drawn as their labels; above two latents, "
-    "the first two principal components. Right: draws of the aggregate posterior on draws of the prior. Where grey shows, "
-    "the decoder is asked about codes that it was not trained on.",
+    "latent_space": "Left: where the guide puts the test data, posterior means drawn as their labels; above two "
+    "latents, the first two principal components. Right: draws of the aggregate posterior on draws of the prior. Where "
+    "grey shows, the decoder is asked about codes that it was not trained on.",
 }
 
 
@@ -97,6 +97,9 @@ def _template() -> Any:
     return environment.get_template("report.html")
 
 
+_unset = {"patience": "off", "keep_epochs": "none"}
+
+
 def _settings(config: Config, groups: list[Summary]) -> dict[str, str]:
     """What all runs share, and for what varies, its values."""
     rows = [row for group in groups for row in group.results]
@@ -105,7 +108,7 @@ def _settings(config: Config, groups: list[Summary]) -> dict[str, str]:
     }
     chosen = {f.name: getattr(config, f.name) for f in fields(config)}
     return {
-        name: measured.get(name, "the default" if value is None else str(value))
+        name: measured.get(name, _unset.get(name, "the default") if value in (None, ()) else str(value))
         for name, value in (chosen | {"hidden": " ".join(map(str, config.hidden)) or "none: linear"}).items()
     }
 

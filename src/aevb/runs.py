@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import time
 import warnings
@@ -21,11 +22,17 @@ from .data import DataSet, Split
 from .files import atomic
 from .guides import Guide
 from .inference import Training, active_units, evaluate, kl_per_latent, log_evidence
-from .inference.choose import check_at_least, check_name
 from .inference.history import Row
 from .models import VAE, InputError
+from .models.errors import check_at_least, check_name
 
 Result = dict[str, Any]
+RESULT_COLUMNS = (
+    *("data", "binarisation", "estimator", "samples", "beta", "prior", "guide", "likelihood", "latents", "seed"),
+    *("engine", "device", "epochs", "steps", "seconds", "images_per_second", "train_elbo", "test_elbo"),
+    *("test_log_evidence", "test_log_evidence_se", "kl", "reconstruction", "active_units", "kl_path"),
+)
+"""What scripts may count on in ``results.csv``, in this order; more may follow."""
 CHECKPOINT_SECONDS = 10.0
 EVIDENCE_DATA = 1000
 
@@ -34,8 +41,13 @@ class DamagedCheckpoint(UserWarning):
     """A checkpoint that cannot be used, where there is one before it that can."""
 
 
-cached_data = lru_cache(maxsize=4)(load_data)
-"""Data of a configuration; a process that trains several runs reads them once."""
+def cached_data(config: Config) -> DataSet:
+    """The data of a configuration; a process that trains several runs on the same reads them once."""
+    names = ("data", "binarisation", "likelihood", "patience", "data_seed")
+    return _cached_data(replace(Config(), **{name: getattr(config, name) for name in names}))
+
+
+_cached_data = lru_cache(maxsize=4)(load_data)
 
 
 class Run:
@@ -48,6 +60,10 @@ class Run:
         self.data = data
         check_at_least(1, "evidence_samples", config.evidence_samples)
         check_at_least(1, "threads", 1 if config.threads is None else config.threads)
+        if config.batch_size > len(data.train):
+            raise InputError(
+                f"batch_size is at most the number of training data, {len(data.train)}; it is {config.batch_size}."
+            )
         self.config = replace(config, threads=config.threads or torch.get_num_threads())
         self.model, self.guide = make_pair(config, data.pixels)
         self.training = Training(
@@ -85,7 +101,7 @@ class Run:
             self._train(folder, on_epoch)
             result = self.measure()
         with atomic(folder / "result.json") as part:
-            part.write_text(json.dumps(result, indent=2) + "\n")
+            write_json(part, result)
         return result
 
     def _train(self, folder: Path, on_epoch: Callable[[Row], None] | None) -> None:
@@ -113,7 +129,7 @@ class Run:
     def save(self, folder: Path) -> None:
         """Write the metrics and the checkpoint; the checkpoint before it is kept as ``before.pt``."""
         last = folder / "checkpoint.pt"
-        state = {k: v for k, v in self.training.state().items() if k not in ("parameters", "buffers")}
+        state = {k: v for k, v in self.training.state().items() if k != "weights"}
         if last.exists():
             os.replace(last, folder / "before.pt")
         self._write(last, {"training": state})
@@ -148,9 +164,8 @@ class Run:
         """The figures of a run, all in nats per datum, on the test data unless they say otherwise."""
         config, training, history = self.config, self.training, self.training.history
         return {
-            **{name: getattr(config, name) for name in ("data", "estimator", "samples", "beta")},
+            **{name: getattr(config, name) for name in RESULT_COLUMNS if hasattr(config, name)},
             "binarisation": self.data.binarisation,
-            **{name: getattr(config, name) for name in ("prior", "guide", "likelihood", "latents", "seed")},
             "engine": "svi",
             "device": str(training.device),
             "epochs": len(history),
@@ -245,7 +260,8 @@ def read_config(folder: Path) -> Config:
         kind = (list, int) if isinstance(defaults[key], tuple) else (type(defaults[key]), int, float, str)
         if defaults[key] is not None and not isinstance(value, kind[0] if isinstance(value, str | list) else kind):
             raise InputError(f"{path}: {key} is {value!r}, which is no {type(defaults[key]).__name__}.")
-    return Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return Config(**settings)
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -266,7 +282,8 @@ def _put(saved: dict[str, Any], model: VAE, guide: Guide, path: Path) -> None:
         if own != found:
             name = next(name for name in own | found if own.get(name) != found.get(name))
             raise InputError(
-                f"{path} is of another {role}: {name} is {found.get(name, 'missing')} there, not {own.get(name, 'known')}."
+                f"{path} is of another {role}: there, {name} is {found.get(name, 'missing')}; "
+                f"here, {own.get(name, 'missing')}."
             )
     for role, program in (("model", model), ("guide", guide)):
         program.load_state_dict(saved[role])
@@ -298,6 +315,12 @@ def _tensorboard(folder: Path | None) -> Iterator[Callable[[Row], None]]:
 
     with SummaryWriter(folder / "tensorboard") as writer:
         yield log
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write as JSON, which has no NaN: what is not known is null."""
+    known = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+    path.write_text(json.dumps(known, indent=2, allow_nan=False) + "\n")
 
 
 def write_table(path: Path, rows: list[dict[str, Any]]) -> None:

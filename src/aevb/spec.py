@@ -4,8 +4,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from .inference.choose import check_name
 from .models import InputError
+from .models.errors import check_name
 
 
 def read_options(name: str, text: str, made_by: Callable[..., Any]) -> dict[str, Any]:

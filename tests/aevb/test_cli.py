@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
+from scipy.io import savemat
 
 import aevb
 from aevb.__main__ import main
@@ -79,7 +81,7 @@ def test_train_leaves_a_run(folder: Path, capsys: pytest.CaptureFixture[str]) ->
     assert result["test_elbo"] < result["test_log_evidence"] < 0
     assert result["kl_path"] == "z:monte-carlo"
     checkpoint = torch.load(out / "checkpoint.pt", weights_only=True)
-    assert set(checkpoint) == {"model", "guide", "training"}
+    assert set(checkpoint) == {"pixels", "model", "guide", "training"}
     captured = capsys.readouterr()
     assert "epoch 3/3" in captured.err
     assert "images/s" in captured.err
@@ -92,6 +94,7 @@ def test_compare_lays_runs_side_by_side(folder: Path, capsys: pytest.CaptureFixt
     assert main(["compare", *SMALL, "--seeds", "2", "--latents", "2", "3", "--out", "here"]) == 0
     rows = table(folder / "here" / "results.csv")
     assert list(rows[0])[: len(RESULTS)] == RESULTS
+    assert all(rows[0].values())
     assert [(r["estimator"], r["latents"], r["seed"]) for r in rows] == [
         (e, d, s) for s in "01" for e in ("L_A", "L_B") for d in "23"
     ]
@@ -130,6 +133,10 @@ def test_likelihoods_are_not_ranked_against_each_other(folder: Path, capsys: pyt
     assert "not to be ranked" in page
 
 
+def no_network(*_: Any, **__: Any) -> None:
+    raise OSError("Name or service not known")
+
+
 def bad_npy(path: Path, value: float) -> str:
     array = np.full((20, 6), 0.5)
     array[7, 3] = value
@@ -147,22 +154,22 @@ def bad_npy(path: Path, value: float) -> str:
         (["train", "--prior", "VampPrior"], "There is no prior 'VampPrior'. "),
         (["train", "--likelihood", "Bernouli"], "There is no likelihood 'Bernouli'. Did you mean Bernoulli?"),
         (["compare", "--priors", "StandardNormal:latents=3"], "There is no option of StandardNormal 'latents'."),
-        (["train", "--data", "minst"], "There is no data set (or .npy file) 'minst'."),
+        (["train", "--data", "minst"], "There is no data set (or file) 'minst'. Did you mean mnist?"),
         (["train", "--data", "gone.npy"], "There is no file gone.npy."),
         (["train", "--binarisation", "none"], "Choose one of these, or --likelihood ContinuousBernoulli or Gaussian."),
-        (["train", "--data", "NAN"], "pixels are finite, but row 7, pixel 3 is nan."),
+        (["train", "--data", "NAN"], "pixels are finite, but row 7, pixel 3 is nan. Remove or repair that row."),
         (["train", "--data", "INF"], "pixels are finite, but row 7, pixel 3 is inf."),
         (
             ["train", "--data", "WIDE", "--binarisation", "dynamic"],
-            "needs pixels in [0, 1], but row 7, pixel 3 is 1.5.",
+            "but row 7, pixel 3 is 1.5. Scale them, or take them as they are: --binarisation none",
         ),
         (["train", "--data", "TEXT"], "holds <U5, not numbers."),
         (["train", "--data", "FLAT"], "has shape (20,); data are rows of pixels"),
-        (["train", "--data", "EMPTY"], "has 0 rows, too few to split into train and test."),
+        (["train", "--data", "EMPTY"], "has shape (0, 6): too few to split into train and test, at least 10 rows."),
         (["train", "--device", "cuda"], "There is no CUDA device here. Use --device cpu, or auto."),
-        (["train", "--out", "OTHER"], "holds another run. Name a new folder, or remove it."),
-        (["compare", "--out", "OTHER"], "holds another run. Name a new folder, or remove it."),
-        (["train", "--out", "FULL"], "is not an empty folder. Name a new folder, or remove it."),
+        (["train", "--out", "OTHER"], "holds another run. Go on with it by --resume, or name a new folder."),
+        (["compare", "--out", "OTHER"], "holds another run. Go on with it by --resume, or name a new folder."),
+        (["train", "--out", "FULL"], "is not an empty folder. Name a new one."),
         (["train", "--latents", "0"], "latents is at least 1; it is 0."),
         (["train", "--epochs", "0"], "epochs is at least 1; it is 0."),
         (["train", "--batch-size", "0"], "batch_size is at least 1; it is 0."),
@@ -172,6 +179,32 @@ def bad_npy(path: Path, value: float) -> str:
         (["train", "--evidence-samples", "0"], "evidence_samples is at least 1; it is 0."),
         (["train", "--beta", "-1"], "beta is at least 0.0; it is -1.0."),
         (["compare", "--seeds", "0"], "at least 1 is needed, not 0"),
+        (["compare", "--estimators", "L_A", "L_A"], "--estimators L_A is named twice"),
+        (["compare", "--workers", "0"], "at least 1 is needed, not 0"),
+        (["train", "--batch-size", "10000"], "batch_size is at most the number of training data, 1437; it is 10000."),
+        (["train", "--patience", "0"], "patience is at least 1; it is 0."),
+        (["train", "--weight-decay", "-1"], "weight_decay is at least 0.0; it is -1.0."),
+        (["train", "--seed", "99999999999999"], "seed is a whole number from 0 to 2^31 - 1; it is 99999999999999."),
+        (["train", "--threads", "0"], "threads is at least 1; it is 0."),
+        (["train", "--out", "full/thesis.tex/sub"], "--out full/thesis.tex/sub cannot be made: Not a directory."),
+        (["train", "--likelihood", "Gaussian:floor=-1"], "The floor of Gaussian is a positive variance; it is -1.0."),
+        (["train", "--data", "CUT"], "cannot be read as an array, it may be cut short or damaged"),
+        (["train", "--data", "OBJECTS"], "cannot be read as an array, it may be cut short or damaged"),
+        (["train", "--data", "TWO"], "holds several arrays: a (20, 6) float64, b (20, 3) float64. Choose one:"),
+        (["train", "--data", "NOIMAGES"], "has no array of images (rows of numbers); it holds"),
+        (["train", "--data", "SIZES"], "Pictures have one size, but"),
+        (["train", "--data", "mnist"], "They come from http"),
+        (["train", "--resume"], "--resume needs the folder to go on with: --out DIR --resume."),
+        (["train", "--out", "gone", "--resume"], "There is no folder gone to go on with."),
+        (["train", "--out", "FULL", "--resume"], "full is not the folder of a run: it has no config.yaml."),
+        (
+            ["train", "--out", "ODD", "--resume"],
+            "There is no setting in odd/config.yaml 'estimtor'. Did you mean estimator?",
+        ),
+        (["evaluate", "gone"], "gone is not the folder of a run: it has no config.yaml."),
+        (["evaluate", "ODD"], "There is no setting in odd/config.yaml 'estimtor'. Did you mean estimator?"),
+        (["evaluate", "TORN"], "torn/config.yaml is not YAML"),
+        (["evaluate", "WRONG"], "wrong/config.yaml: epochs is 'many', which is no int."),
     ],
 )
 def test_bad_input_is_one_line_with_the_remedy_and_nothing_is_written(
@@ -182,6 +215,7 @@ def test_bad_input_is_one_line_with_the_remedy_and_nothing_is_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("AEVB_DATA", str(folder / "nothing"))
     (folder / "other").mkdir()
     (folder / "other" / "config.yaml").touch()
     (folder / "full").mkdir()
@@ -189,7 +223,31 @@ def test_bad_input_is_one_line_with_the_remedy_and_nothing_is_written(
     np.save(folder / "text.npy", np.array([["hello"]] * 20))
     np.save(folder / "flat.npy", np.zeros(20))
     np.save(folder / "empty.npy", np.zeros((0, 6)))
+    for name, text in {
+        "odd": "estimtor: L_A\n",
+        "torn": "estimator: [L_A\n",
+        "wrong": "epochs: many\n",
+    }.items():
+        (folder / name).mkdir()
+        (folder / name / "config.yaml").write_text(text)
+    np.save(folder / "whole.npy", np.zeros((20, 6)))
+    (folder / "cut.npy").write_bytes((folder / "whole.npy").read_bytes()[:-100])
+    np.save(folder / "objects.npy", np.array([object()]), allow_pickle=True)
+    np.savez(folder / "two.npz", a=np.zeros((20, 6)), b=np.zeros((20, 3)))
+    savemat(folder / "none.mat", {"name": "face"})
+    (folder / "sizes").mkdir()
+    for size in (3, 4):
+        Image.new("L", (size, size)).save(folder / "sizes" / f"{size}.png")
+    monkeypatch.setattr("urllib.request.urlopen", no_network)
     stands_for = {
+        "ODD": "odd",
+        "TORN": "torn",
+        "WRONG": "wrong",
+        "CUT": "cut.npy",
+        "OBJECTS": "objects.npy",
+        "TWO": "two.npz",
+        "NOIMAGES": "none.mat",
+        "SIZES": "sizes",
         "NAN": bad_npy(folder / "nan.npy", np.nan),
         "INF": bad_npy(folder / "inf.npy", np.inf),
         "WIDE": bad_npy(folder / "wide.npy", 1.5),
@@ -231,28 +289,31 @@ def test_a_failure_of_our_own_keeps_its_traceback(folder: Path, monkeypatch: pyt
         main(["list"])
 
 
-@pytest.mark.parametrize("command", ["train", "compare"])
+@pytest.mark.parametrize("command", ["train", "compare", "compare --workers 1"])
 def test_ctrl_c_ends_with_130_and_keeps_the_last_good_state(command: str, folder: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "aevb", command, "--epochs", "100000", "--hidden", "8", "--out", "here"],
+        [sys.executable, "-m", "aevb", *command.split(), "--epochs", "100000", "--hidden", "8", "--out", "here"],
         stderr=subprocess.PIPE,
         text=True,
         cwd=folder,
+        start_new_session=True,
     )
-    run = folder / "here" if command == "train" else folder / "here" / "runs"
+    run = folder / "here"
     deadline = time.monotonic() + 60
     while not list(folder.rglob("config.yaml")) and time.monotonic() < deadline:
         time.sleep(0.1)
-    time.sleep(1.0)
-    process.send_signal(signal.SIGINT)
+    time.sleep(2.0)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130, error
     assert error.splitlines()[-1].startswith("aevb: interrupted")
     assert "Traceback" not in error
-    (checkpoint,) = run.rglob("checkpoint.pt")
-    state = torch.load(checkpoint, weights_only=True)
-    metrics = table(checkpoint.parent / "metrics.csv")
-    assert len(state["training"]["history"]["rows"]) == len(metrics) >= 1
+    checkpoints = list(run.rglob("checkpoint.pt"))
+    assert checkpoints
+    for checkpoint in checkpoints:
+        state = torch.load(checkpoint, weights_only=True)
+        metrics = table(checkpoint.parent / "metrics.csv")
+        assert len(state["training"]["history"]["rows"]) == len(metrics) >= 1
     assert not list(folder.rglob("*.part*"))
 
 
@@ -260,7 +321,7 @@ def test_into_a_pipe_there_are_no_escape_codes(folder: Path) -> None:
     done = aevb_process("compare", *SMALL, "--seeds", "1", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "\x1b" not in done.stdout + done.stderr
-    assert len(done.stderr.splitlines()) == 2
+    assert len(done.stderr.splitlines()) == 2, done.stderr
     assert done.stdout.endswith(f"Open {os.path.join('runs', 'compare-digits-1', 'report.html')}\n")
 
 

@@ -94,7 +94,20 @@ class Page(HTMLParser):
 
 def test_the_report_is_one_file_that_explains_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    arguments = ["--epochs", "3", "--hidden", "8", "--evidence-samples", "10", "--seeds", "2", "--out", "here"]
+    arguments = [
+        "--epochs",
+        "3",
+        "--hidden",
+        "8",
+        "--evidence-samples",
+        "10",
+        "--seeds",
+        "2",
+        "--latents",
+        "2",
+        "--out",
+        "here",
+    ]
     assert main(["compare", *arguments]) == 0
     source = (tmp_path / "here" / "report.html").read_text()
     page, text = Page(source), html.unescape(source)
@@ -108,4 +121,6 @@ def test_the_report_is_one_file_that_explains_itself(tmp_path: Path, monkeypatch
     assert all(caption in text for caption in CAPTIONS.values())
     assert "z:monte-carlo" in text
     assert "z:analytic" in text
-    assert {p.stem for p in (tmp_path / "here" / "figures").iterdir()} == set(CAPTIONS)
+    assert {p.name for p in (tmp_path / "here" / "figures").iterdir()} == {
+        f"{name}.{suffix}" for name in CAPTIONS for suffix in ("png", "svg")
+    }

@@ -89,6 +89,8 @@ def test_relaxed_keeps_grey_values() -> None:
         (np.linspace(0, 1, 60).reshape(20, 3), 1.0, "dynamic"),
         (np.linspace(-1, 1, 60).reshape(20, 3), None, "none"),
         (np.eye(20, dtype=bool), 1.0, "dynamic"),
+        (np.arange(60, dtype=np.uint16).reshape(20, 3) * 1000, 59000.0, "dynamic"),
+        (np.linspace(-1, 1, 60).reshape(20, 3).astype(">f8"), None, "none"),
         (torch.zeros(20, 2, 3), 1.0, "dynamic"),
     ],
 )
@@ -127,8 +129,11 @@ def nan_at(row: int, pixel: int, value: float = np.nan) -> np.ndarray[Any, Any]:
         (np.array([["a"]]), {}, "holds <U1, not numbers"),
         (np.zeros((20, 3), complex), {}, "holds complex128, not numbers"),
         (np.zeros(20), {}, r"has shape \(20,\); data are rows of pixels"),
-        (np.zeros((0, 3)), {}, "has 0 rows, too few to split"),
-        (np.zeros((2, 3)), {"validation": 0.9}, "train split is empty"),
+        (np.zeros((0, 3)), {}, r"has shape \(0, 3\): too few to split"),
+        (np.zeros((10, 3)), {"validation": 0.99}, "train split is empty"),
+        (np.zeros((20, 0)), {}, r"has shape \(20, 0\)"),
+        (np.zeros((20, 3)), {"seed": -1}, "seed is a whole number"),
+        (np.zeros((20, 3)), {"labels": torch.zeros(3)}, "has 20 rows and 3 labels"),
     ],
 )
 def test_what_cannot_be_used_is_named(data: Any, settings: dict[str, Any], message: str) -> None:

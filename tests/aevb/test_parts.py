@@ -98,7 +98,7 @@ def test_a_likelihood_of_other_pixels_is_refused_with_the_remedy(config: dict[st
     [
         ({"latents": 0}, "latents is at least 1; it is 0"),
         ({"hidden": (0,)}, "hidden is at least 1; it is 0"),
-        ({"seed": -1}, "seed is at least 0; it is -1"),
+        ({"seed": -1}, "seed is a whole number from 0 to 2.31 - 1; it is -1"),
         ({"activation": "tan"}, "There is no activation 'tan'. Did you mean tanh"),
         ({"initialisation": "papers"}, "There is no initialisation 'papers'. Did you mean paper"),
         ({"guide": "ExactPosterior"}, "There is no guide 'ExactPosterior'"),

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..inference.choose import check_name
-from ..models.errors import InputError
+from ..models.errors import InputError, check_name
 from .raw import Array, Raw, raw_from_array
 
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..models.errors import InputError
+from ..models.errors import InputError, check_seed
 from .files import read_file
 from .named import DATA_SETS
 from .raw import Array, Raw, raw_from_array
@@ -48,6 +48,7 @@ def load(
     """
     if not 0 <= validation < 1:
         raise InputError(f"validation is a share of the training data, from 0 to below 1; it is {validation}.")
+    check_seed("seed", seed)
     if isinstance(data, str | Path):
         name, raw = str(data), _read(str(data))
     else:

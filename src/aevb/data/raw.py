@@ -48,22 +48,26 @@ def raw_from_array(name: str, array: Tensor | Array, labels: Tensor | None = Non
         raise InputError(
             f"{name} has shape {tuple(pixels.shape)}; data are rows of pixels, (N, P) or (N, height, width)."
         )
-    if len(pixels) < 2:
-        raise InputError(f"{name} has {len(pixels)} rows, too few to split into train and test.")
+    if len(pixels) < 10 or not pixels[0].numel():
+        raise InputError(
+            f"{name} has shape {tuple(pixels.shape)}: too few to split into train and test, at least 10 rows."
+        )
+    if labels is not None and len(labels) != len(pixels):
+        raise InputError(f"{name} has {len(pixels)} rows and {len(labels)} labels.")
     low, high = _extremes(name, pixels)
     if pixels.is_floating_point():
         return Raw(pixels, 1.0 if low >= 0 and high <= 1 else None, labels)
     if low < 0:
-        refuse(name, pixels, pixels < 0, "whole-numbered pixels count from 0")
+        refuse(name, pixels, pixels < 0, "whole-numbered pixels count from 0", "Save real values as floats.")
     return Raw(pixels, high or 1.0, labels)
 
 
-def refuse(name: str, pixels: Tensor, wrong: Tensor, rule: str, first_row: int = 0) -> None:
+def refuse(name: str, pixels: Tensor, wrong: Tensor, rule: str, remedy: str, first_row: int = 0) -> None:
     """Name the first wrong pixel, if there is one."""
     if wrong.any():
         row, pixel = wrong.flatten(1).nonzero()[0].tolist()
         value = pixels.flatten(1)[row, pixel].item()
-        raise InputError(f"{name}: {rule}, but row {row + first_row}, pixel {pixel} is {value:g}.")
+        raise InputError(f"{name}: {rule}, but row {row + first_row}, pixel {pixel} is {value:g}. {remedy}")
 
 
 def _tensor(name: str, array: Tensor | Array) -> Tensor:
@@ -71,7 +75,7 @@ def _tensor(name: str, array: Tensor | Array) -> Tensor:
         if array.dtype.kind not in "buif" or array.dtype.itemsize > 8:
             raise InputError(f"{name} holds {array.dtype}, not numbers. Save an array of uint8 or float.")
         if array.dtype.kind == "u" and array.dtype.itemsize > 1:
-            array = array.astype(np.int64)
+            array = array.astype(np.int32 if array.dtype.itemsize == 2 else np.int64)  # torch lacks much of unsigned
         array = torch.from_numpy(np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="), copy=False)))
     return array.to(torch.uint8) if array.dtype == torch.bool else array
 
@@ -81,6 +85,7 @@ def _extremes(name: str, pixels: Tensor) -> tuple[float, float]:
     low, high = float("inf"), float("-inf")
     for first, rows in enumerate(pixels.split(4096)):
         if pixels.is_floating_point():
-            refuse(name, rows, ~torch.isfinite(rows), "pixels are finite", first * 4096)
+            wrong = ~torch.isfinite(rows)
+            refuse(name, rows, wrong, "pixels are finite", "Remove or repair that row.", first * 4096)
         low, high = min(low, rows.min().item()), max(high, rows.max().item())
     return low, high

@@ -44,11 +44,13 @@ def read_sources(name: str, sources: Sequence[Source], download: Callable[[Path]
     folder = data_folder()
     missing = [source for source in sources if _find(folder, source) is None]
     if missing:
+        there = {folder, *folder.rglob("*")} if folder.exists() else set()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with redirect_stdout(stderr):
                 download(folder)
         except (OSError, RuntimeError) as error:
+            _remove_empty({folder, *folder.rglob("*")} - there)
             files = ", ".join(source.path for source in missing)
             raise InputError(
                 f"{name} is not in {folder}, and could not be fetched ({str(error).splitlines()[0]}).\n"
@@ -56,6 +58,12 @@ def read_sources(name: str, sources: Sequence[Source], download: Callable[[Path]
                 f"  They come from {missing[0].url.rpartition('/')[0]}/. AEVB_DATA names another folder."
             ) from error
     return [_read(folder, source) for source in sources]
+
+
+def _remove_empty(paths: set[Path]) -> None:
+    for path in sorted(paths, reverse=True):
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
 
 
 def _find(folder: Path, source: Source) -> Path | None:

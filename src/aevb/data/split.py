@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..inference.choose import check_name
-from ..models.errors import InputError
+from ..models.errors import InputError, check_name
 from .raw import Raw, refuse
 
 BINARISATIONS = {
@@ -137,7 +136,8 @@ def _check_binarisation(raw: Raw, name: str, binarisation: str) -> None:
         raise InputError(f"{name} has been binarised once and for all; it is used with --binarisation fixed.")
     if raw.maximum is None and binarisation != "none":
         outside = (raw.pixels < 0) | (raw.pixels > 1)
-        refuse(name, raw.pixels, outside, f"binarisation '{binarisation}' needs pixels in [0, 1]")
+        remedy = "Scale them, or take them as they are: --binarisation none with --likelihood Gaussian."
+        refuse(name, raw.pixels, outside, f"binarisation '{binarisation}' needs pixels in [0, 1]", remedy)
 
 
 def _cut(raw: Raw, validation: float, seed: int) -> tuple[Tensor, tuple[int, int, int], str]:

@@ -30,6 +30,11 @@ class Shown:
     data: DataSet
     seed: int
 
+    @property
+    def density(self) -> str:
+        """What its nats are of: only runs of one density can be ranked."""
+        return f"{type(self.model.likelihood).__name__}, {self.data.binarisation}"
+
 
 @torch.no_grad()
 def pictures(shown: dict[str, Shown], curves: Curves, pairs: dict[str, tuple[str, str]]) -> dict[str, Figure]:
@@ -42,16 +47,18 @@ def pictures(shown: dict[str, Shown], curves: Curves, pairs: dict[str, tuple[str
     """
     first = next(iter(shown.values()))
     few = dict(list(shown.items())[:SHOWN_COMBINATIONS])
-    shape, test = first.data.shape, first.data.test
-    originals = test.batch(torch.arange(min(12, len(test))))
+    shape = first.data.shape
+    densities: dict[str, Curves] = {}
+    for label, s in shown.items():
+        densities.setdefault(s.density, {})[label] = curves[label]
     differing = {name: (curves[label], curves[base]) for name, (label, base) in pairs.items()}
     per_latent = {label: kl_per_latent(s.model, s.guide, s.data.test).get("z") for label, s in shown.items()}
     made = {
-        "learning_curves_images": learning_curves(curves, "images"),
+        "learning_curves_images": learning_curves(densities, "images"),
         **({"differences": difference_curves(differing)} if differing else {}),
-        "learning_curves_seconds": learning_curves(curves, "seconds"),
+        "learning_curves_seconds": learning_curves(densities, "seconds"),
         "reconstructions": image_rows(
-            {"test data": originals}
+            {f"test data, binarisation {s.data.binarisation}": _originals(s) for s in few.values()}
             | {label: s.model.decode(s.guide.encode(_originals(s)).mean).mean for label, s in few.items()},
             shape,
         ),

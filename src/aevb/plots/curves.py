@@ -1,41 +1,58 @@
 """Bounds over training."""
 
 import math
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from ..inference.history import Row
-from .style import COLOURS, DASHES, STYLE
+from .style import STYLE, line
 
 Curves = dict[str, list[list[Row]]]
 """For each combination's label, the histories of its seeds."""
 
 
-def learning_curves(curves: Curves, against: str) -> Figure:
-    """Train and test ELBO (mean, and from least to greatest over seeds) against ``images`` or ``seconds``."""
+def learning_curves(densities: dict[str, Curves], against: str) -> Figure:
+    """Train and test ELBO (mean, and from least to greatest over seeds) against ``images`` or ``seconds``.
+
+    Nats of different densities (likelihood and binarisation) have a row of axes each.
+    """
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(9, 3.6))
-        axes = figure.subplots(1, 2, sharey=True)
-        for column, axis in zip(("train_elbo", "test_elbo"), axes, strict=True):
-            for number, (label, seeds) in enumerate(curves.items()):
-                epochs = min(len(rows) for rows in seeds)
-                x = np.mean([[row[against] for row in rows[:epochs]] for rows in seeds], 0)
-                y = np.array([[row[column] for row in rows[:epochs]] for rows in seeds])
-                colour, dash = COLOURS[number % len(COLOURS)], DASHES[number % len(DASHES)]
-                axis.plot(x, y.mean(0), dash, color=colour, label=label, linewidth=1.6)
-                axis.fill_between(x, y.min(0), y.max(0), color=colour, alpha=0.2, linewidth=0)
-            axis.set_title(f"{column.removesuffix('_elbo')} ELBO", loc="left")
-            axis.set_xscale("log")
-            axis.set_xlabel({"images": "training images seen", "seconds": "seconds of training"}[against])
-        axes[0].set_ylabel("nats per datum")
-        everything = np.concatenate([[row["test_elbo"] for row in rows] for seeds in curves.values() for rows in seeds])
-        low, high = np.quantile(everything, [0.02, 1.0])
-        margin = max(0.1 * (high - low), 0.01)
-        axes[0].set_ylim(low - margin, high + 1.5 * margin)
-        axes[1].legend(loc="lower right")
+        figure = Figure(figsize=(9, 3.6 * len(densities)))
+        grid = figure.subplots(len(densities), 2, squeeze=False)
+        for (density, curves), axes in zip(densities.items(), grid, strict=True):
+            for column, axis in zip(("train_elbo", "test_elbo"), axes, strict=True):
+                for number, (label, seeds) in enumerate(curves.items()):
+                    _curve(axis, seeds, against, column, line(number) | {"label": label})
+                title = f"{column.removesuffix('_elbo')} ELBO"
+                axis.set_title(title if len(densities) == 1 else f"{title}, {density}", loc="left")
+                axis.set_xlabel({"images": "training images seen", "seconds": "seconds of training"}[against])
+                axis.set_ylim(*_limits(curves))
+            axes[0].set_ylabel("nats per datum")
+            axes[1].legend(loc="lower right", fontsize=8 if len(curves) > 4 else 10)
     return figure
+
+
+def _curve(axis: Axes, seeds: list[list[Row]], against: str, column: str, style: dict[str, Any]) -> None:
+    epochs = min(len(rows) for rows in seeds)
+    x = np.mean([[row[against] for row in rows[:epochs]] for rows in seeds], 0)
+    y = np.array([[row[column] for row in rows[:epochs]] for rows in seeds])
+    axis.plot(x, y.mean(0), linewidth=1.6, **style)
+    axis.fill_between(x, y.min(0), y.max(0), color=style["color"], alpha=0.2, linewidth=0)
+    axis.set_xscale("log")
+    axis.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _limits(curves: Curves) -> tuple[float, float]:
+    """All but the first steep rise."""
+    values = np.concatenate([[row["test_elbo"] for row in rows] for seeds in curves.values() for rows in seeds])
+    low, high = np.quantile(values, [0.02, 1.0])
+    margin = max(0.1 * (high - low), 0.01)
+    return low - margin, high + 1.5 * margin
 
 
 def difference_curves(pairs: dict[str, tuple[list[list[Row]], list[list[Row]]]]) -> Figure:
@@ -51,12 +68,12 @@ def difference_curves(pairs: dict[str, tuple[list[list[Row]], list[list[Row]]]])
                 np.array([[row["test_elbo"] for row in rows[:epochs]] for rows in r]) for r in (seeds, base)
             )
             mean = (ours - theirs).mean(0)
-            colour = COLOURS[number % len(COLOURS)]
-            axis.plot(x, mean, DASHES[number % len(DASHES)], color=colour, label=label, linewidth=1.6)
+            axis.plot(x, mean, label=label, linewidth=1.6, **line(number))
             if len(seeds) > 1:
                 error = (ours - theirs).std(0, ddof=1) / math.sqrt(len(seeds))
-                axis.fill_between(x, mean - error, mean + error, color=colour, alpha=0.2, linewidth=0)
+                axis.fill_between(x, mean - error, mean + error, color=line(number)["color"], alpha=0.2, linewidth=0)
         axis.set_xscale("log")
+        axis.xaxis.set_minor_formatter(NullFormatter())
         axis.set_xlabel("training images seen")
         axis.set_ylabel("difference, nats per datum")
         axis.legend(loc="best")

@@ -39,7 +39,7 @@ def manifold(model: VAE, shape: Sequence[int], count: int = 20) -> Figure:
     with mpl.rc_context(STYLE | {"axes.grid": False}):
         figure = Figure(figsize=(7, 7))
         axis = figure.subplots()
-        rows = [_canvas(part, shape, gap=0) for part in images.split(count)]
+        rows = [np.pad(_canvas(part, shape), ((0, 1), (0, 0))) for part in images.split(count)]
         axis.imshow(np.concatenate(rows), cmap="gray_r", interpolation="nearest")
         axis.set_axis_off()
     return figure
@@ -58,14 +58,14 @@ def _strip(axis: Axes, images: Tensor, shape: Sequence[int]) -> None:
     axis.set_axis_off()
 
 
-def _canvas(images: Tensor, shape: Sequence[int], gap: int = 1) -> np.ndarray:
+def _canvas(images: Tensor, shape: Sequence[int]) -> np.ndarray:
     """Images side by side, ``(height, count * width)``; rows without a shape become nearly square."""
     height, width = shape if len(shape) == 2 else _nearly_square(images.shape[1])
-    canvas = np.zeros((height, len(images) * (width + gap) - gap))
+    canvas = np.zeros((height, len(images) * (width + 1) - 1))
     for i, image in enumerate(images):
         pixels = np.zeros(height * width)
         pixels[: len(image)] = image
-        canvas[:, i * (width + gap) : i * (width + gap) + width] = pixels.reshape(height, width)
+        canvas[:, i * (width + 1) : i * (width + 1) + width] = pixels.reshape(height, width)
     return canvas
 
 

@@ -9,12 +9,13 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
+from matplotlib.ticker import MaxNLocator
 from sklearn.decomposition import PCA
 from torch import Tensor
 
 from ..guides import Guide
 from ..models import VAE
-from .style import COLOURS, DASHES, STYLE
+from .style import COLOURS, STYLE, line
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,8 @@ def latent_spaces(codes: dict[str, Codes]) -> Figure:
             project, names = _plane(code.means)
             _by_label(left, project(code.means), code.labels)
             left.set_title(f"{label}: posterior means", loc="left")
-            right.scatter(*project(code.prior).T, s=7, color="#999999", label="prior p(z)", linewidth=0)
-            right.scatter(
-                *project(code.draws).T, s=7, color=COLOURS[0], label="aggregate posterior", linewidth=0, alpha=0.6
-            )
+            _dots(right, project(code.prior), "#999999", "prior p(z)")
+            _dots(right, project(code.draws), COLOURS[0], "aggregate posterior")
             right.set_title(f"{label}: draws", loc="left")
             right.legend(loc="upper right", markerscale=2)
             for axis in (left, right):
@@ -49,13 +48,17 @@ def latent_spaces(codes: dict[str, Codes]) -> Figure:
     return figure
 
 
+def _dots(axis: Axes, at: np.ndarray, colour: str, label: str) -> None:
+    axis.scatter(at[:, 0], at[:, 1], s=7, color=colour, label=label, linewidth=0, alpha=0.6)
+
+
 def _by_label(axis: Axes, at: np.ndarray, labels: Tensor | None) -> None:
     if labels is None:
-        axis.scatter(*at.T, s=7, c=np.arange(len(at)), cmap="viridis", linewidth=0)
+        axis.scatter(at[:, 0], at[:, 1], s=7, c=np.arange(len(at)), cmap="viridis", linewidth=0)
         return
     for kind in labels.unique().tolist():
-        own = at[labels.numpy() == kind]
-        axis.scatter(*own.T, s=16, alpha=0.8, marker=f"${kind}$", color=mpl.colormaps["tab10"](kind % 10), linewidth=0)
+        own, colour = at[labels.numpy() == kind], mpl.colormaps["tab10"](kind % 10)
+        axis.scatter(own[:, 0], own[:, 1], s=16, alpha=0.8, marker=f"${kind}$", color=colour, linewidth=0)
 
 
 def _plane(z: Tensor):  # type: ignore[no-untyped-def]  # a projection, and the names of its two axes
@@ -75,12 +78,9 @@ def kl_bars(per_latent: dict[str, list[float]]) -> Figure:
         axis = figure.subplots()
         for number, (label, values) in enumerate(per_latent.items()):
             rank = np.arange(1, len(values) + 1)
-            style = f"o{DASHES[number % len(DASHES)]}"
-            axis.plot(
-                rank, sorted(values, reverse=True), style, color=COLOURS[number % len(COLOURS)], label=label, ms=4
-            )
+            axis.plot(rank, sorted(values, reverse=True), marker="o", label=label, markersize=4, **line(number))
         axis.set_ylim(bottom=0)
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.set_xlabel("latent, in the order of its KL")
         axis.set_ylabel("KL, nats per datum")
         axis.legend(loc="best")
@@ -179,4 +179,6 @@ def _shortened(force: np.ndarray) -> np.ndarray:
 
 
 def _arrow(axis: Axes, start: np.ndarray, step: np.ndarray, colour: str) -> None:
-    axis.annotate("", start + step, start, arrowprops={"arrowstyle": "->", "color": colour, "linewidth": 1.1})
+    axis.annotate(
+        "", tuple(start + step), tuple(start), arrowprops={"arrowstyle": "->", "color": colour, "linewidth": 1.1}
+    )
