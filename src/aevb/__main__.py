@@ -43,10 +43,12 @@ def _run(arguments: argparse.Namespace) -> int:
     from . import cli
     from .inference import DivergenceError
     from .models import InputError
+    from .runs import DamagedCheckpoint
 
     commands = {"list": cli.list_parts, "train": cli.train, "evaluate": cli.evaluate, "compare": cli.compare}
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("always", DamagedCheckpoint)
             warnings.showwarning = lambda message, *_: print(f"aevb: {message}", file=sys.stderr)
             return commands[arguments.command](arguments)
     except (InputError, DivergenceError) as error:

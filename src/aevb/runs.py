@@ -270,7 +270,7 @@ def _load(path: Path) -> dict[str, Any]:
         if not {"pixels", "model", "guide"} <= saved.keys():
             raise KeyError("no model and guide")
     except Exception as error:  # a damaged archive raises almost anything
-        message = str(error).partition("\n")[0]
+        message = str(error).partition("\n")[0] or type(error).__name__
         raise InputError(f"{path} is not a checkpoint, or it is cut short: {message}.") from error
     return dict(saved)
 
