@@ -1,5 +1,7 @@
 """The paper's model, made of a prior, a decoder and a likelihood."""
 
+from typing import Protocol
+
 import pyro
 import torch
 from pyro.distributions import TorchDistribution
@@ -8,6 +10,12 @@ from torch import Tensor, nn
 from .likelihoods import Likelihood
 from .priors import Prior
 from .program import Program
+
+
+class SupportsEncode(Protocol):
+    """A guide: anything that says q(z|x)."""
+
+    def encode(self, x: Tensor) -> TorchDistribution: ...
 
 
 class VAE(Program):
@@ -43,6 +51,10 @@ class VAE(Program):
     def decode(self, z: Tensor) -> TorchDistribution:
         """p(x|z): from z ``(..., D)``, event shape ``(P,)``."""
         return self.likelihood(self.decoder(z))
+
+    def reconstruct(self, x: Tensor, guide: SupportsEncode) -> Tensor:
+        """The mean of p(x|z) at the mean of the guide's q(z|x), ``(..., P)``: x as the code remembers it."""
+        return self.decode(guide.encode(x).mean).mean
 
     @torch.no_grad()
     def sample(self, count: int) -> Tensor:

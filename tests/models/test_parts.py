@@ -51,6 +51,7 @@ def test_sampling_and_decoding_have_the_shapes_they_say() -> None:
     assert x.shape == (6, 4)
     assert set(x.unique().tolist()) <= {0.0, 1.0}
     assert guide.sample(x, 3).shape == (3, 6, 2)
+    assert torch.equal(model.reconstruct(x, guide), model.decode(guide.encode(x).mean).mean)
     assert model.decode(torch.zeros(3, 6, 2)).batch_shape == (3, 6)
 
 

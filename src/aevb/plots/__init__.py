@@ -59,7 +59,7 @@ def pictures(shown: dict[str, Shown], curves: Curves, pairs: dict[str, tuple[str
         "learning_curves_seconds": learning_curves(densities, "seconds"),
         "reconstructions": image_rows(
             {f"test data, binarisation {s.data.binarisation}": _originals(s) for s in few.values()}
-            | {label: s.model.decode(s.guide.encode(_originals(s)).mean).mean for label, s in few.items()},
+            | {label: s.model.reconstruct(_originals(s), s.guide) for label, s in few.items()},
             shape,
         ),
         "samples": image_rows({label: _samples(s) for label, s in few.items()}, shape),
