@@ -2,6 +2,7 @@
 
 from .batches import Batches as Batches
 from .choose import ESTIMATORS as ESTIMATORS
+from .divergence import DivergenceError as DivergenceError
 from .estimators import *  # noqa: F403  (an estimator is one line, in its own package)
 from .evaluate import evaluate as evaluate
 from .fit import fit as fit
@@ -14,5 +15,4 @@ from .log_evidence import log_evidence as log_evidence
 from .optimizers import OPTIMIZERS as OPTIMIZERS
 from .optimizers import SCHEDULES as SCHEDULES
 from .randomness import random_streams as random_streams
-from .training import DivergenceError as DivergenceError
 from .training import Training as Training

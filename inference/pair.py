@@ -12,11 +12,11 @@ from pyro import poutine
 from pyro.poutine import Trace
 from pyro.util import check_model_guide_match
 from torch import Tensor, nn
-from torch.distributions import constraints
 
 from ..models.errors import InputError
 from .draws import Plate, Program, Site, in_plate, sample_sites
 from .randomness import forked_rng
+from .support import check_support
 
 Batch = tuple[Tensor, ...]
 
@@ -74,33 +74,6 @@ def check_observed(pair: Pair, batch: Batch, first_row: int = 0) -> None:
         check_support(name, batch[position], support, first_row)
 
 
-def check_trainable(pair: Pair, model: Program, guide: Program, batch_size: int, data_size: int) -> None:
-    """Check that training would reach every parameter, and that the plate says how many data there are.
-
-    Raises:
-        InputError: no parameter is declared, a module's are not, or the plate ``data`` is of a wrong size.
-    """
-    check_plate(pair, batch_size, data_size)
-    if not pair.parameters:
-        raise InputError(
-            "Nothing would be trained: neither program declares a parameter to Pyro.\n"
-            "  Call pyro.module(name, network) in the program, make it a PyroModule, or use pyro.param."
-        )
-    declared = {id(p) for p in pair.parameters.values()}
-    for role, program in (("model", model), ("guide", guide)):
-        named = program.named_parameters() if isinstance(program, nn.Module) else ()
-        if silent := [name for name, p in named if p.requires_grad and id(p) not in declared]:
-            raise InputError(
-                f"Parameters of the {role} would not be trained: {silent} are not declared to Pyro.\n"
-                "  Call pyro.module(name, network) in the program, make it a PyroModule, or set requires_grad=False."
-            )
-    if pair.plate.size not in (batch_size, data_size):
-        raise InputError(
-            f"The plate 'data' stands for {pair.plate.size} data, but the batch has {batch_size} of {data_size}.\n"
-            f'  Write pyro.plate("data", len(x)) or pyro.plate("data", {data_size}, subsample=x).'
-        )
-
-
 def check_plate(pair: Pair, batch_size: int, data_size: int) -> None:
     """Check that the plate ``data`` holds the batch, and that global latents know how many data there are.
 
@@ -119,69 +92,6 @@ def check_plate(pair: Pair, batch_size: int, data_size: int) -> None:
             "their KL would have a wrong weight.\n"
             f'  Write pyro.plate("data", {data_size}, subsample=x), or train with batch_size={data_size}.'
         )
-
-
-def check_gradients(surrogate: Tensor, pair: Pair) -> None:
-    """Check that whatever the bound could be differentiated by is declared to Pyro, and so will be trained.
-
-    Raises:
-        InputError: a tensor that requires a gradient takes part without being declared.
-    """
-    declared = {id(p) for p in pair.parameters.values()}
-    seen, left = set(), [surrogate.grad_fn]
-    while left:
-        node = left.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        left += [parent for parent, _ in node.next_functions]
-        variable = getattr(node, "variable", None)
-        if variable is not None and id(variable) not in declared:
-            raise InputError(
-                f"A parameter of shape {tuple(variable.shape)} would not be trained: it takes part in the bound, "
-                "but is not declared to Pyro.\n"
-                "  Call pyro.module(name, network) in the program, make it a PyroModule, or set requires_grad=False."
-            )
-
-
-def check_support(name: str, value: Tensor, support: Any, first_row: int = 0) -> None:
-    """Check that observed data lie in the support of their distribution; name the first row and pixel that does not."""
-    while isinstance(support, constraints.independent):
-        support = support.base_constraint
-    inside = support.check(value) if _checks_any_batch(support) else torch.ones_like(value, dtype=torch.bool)
-    inside = inside & value.isfinite()
-    if inside.all():
-        return
-    place = (~inside).nonzero()[0].tolist()[: value.ndim]
-    row, *pixel = place
-    where = f"row {row + first_row}" + (f", pixel {pixel[0] if len(pixel) == 1 else tuple(pixel)}" if pixel else "")
-    raise InputError(
-        f"Site '{name}' observes values in {_range(support)}.\n"
-        f"  {where}: {value[tuple(place)].item():.6g}.\n"
-        f"  {_remedy(support)}"
-    )
-
-
-def _checks_any_batch(support: Any) -> bool:
-    """Whether a support is one for all data, element by element (an interval with limits per datum is not)."""
-    limits = [value for value in vars(support).values() if isinstance(value, Tensor)]
-    return support.event_dim == 0 and not any(value.ndim for value in limits)
-
-
-def _range(support: Any) -> str:
-    if support is constraints.boolean:
-        return "{0, 1}"
-    if isinstance(support, constraints.interval):
-        return f"[{support.lower_bound:g}, {support.upper_bound:g}]"
-    return {"_Real": "the finite real numbers"}.get(type(support).__name__, f"its support, {support}")
-
-
-def _remedy(support: Any) -> str:
-    if support is constraints.boolean:
-        return "Binarise the pixels (binarisation='dynamic' or 'fixed'), or choose a likelihood of grey pixels."
-    if isinstance(support, constraints.interval):
-        return "Scale the pixels, or choose a likelihood of real values such as Gaussian."
-    return "Remove or repair that row."
 
 
 def _run(role: str, program: Program, batch: Batch) -> Trace:

@@ -2,7 +2,6 @@
 
 import copy
 import time
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,20 +13,17 @@ from torch import Tensor, nn
 from ..models.errors import InputError, check_at_least, check_name, check_seed
 from .batches import Batch, Data, Loader
 from .choose import make_estimator
+from .divergence import DivergenceError, culprit
 from .draws import Program
 from .estimators import Estimator
 from .evaluate import evaluate
 from .history import History, Row
 from .optimizers import LEARNING_RATES, OPTIMIZERS, SCHEDULES
-from .pair import Pair, check_gradients, check_observed, check_trainable, inspect
 from .parameters import private_parameters
-from .randomness import RandomState, forked_rng, random_state, random_streams, set_random_state
+from .randomness import forked_rng, random_state, random_streams, set_random_state
+from .ready import ready, remember
 
 State = dict[str, Any]
-
-
-class DivergenceError(ArithmeticError):
-    """Training met a number that is not finite; the pair holds the parameters of the last good epoch."""
 
 
 class Training:
@@ -81,27 +77,24 @@ class Training:
         self.monitored = {c: None if data is None else Loader(data, self.device) for c, data in monitored.items()}
         self.evaluation_samples, self.seed = evaluation_samples, seed
         self.order = torch.Generator().manual_seed(order)
-        self.history = History()
         self.steps = self.images = 0
         self.seconds = 0.0
         self.best: tuple[float, dict[str, Tensor]] | None = None
         with forked_rng(latents):
             self.noise = random_state()
         buffers = _copies(self._buffers())
-        with self._own_world():
-            pair = self._check()
-        with self._own_world():
-            self.pair = self._check_again(pair)
+        self.pair, kl_path = ready(model, guide, self.data, self.estimator, self.batch_size)
         _assign(self._buffers(), buffers)
+        self.history = History(kl_path=kl_path)
         self.optimizer = OPTIMIZERS[optimizer](
             [
-                {"params": list(pair.model_parameters.values()), "weight_decay": weight_decay / len(self.data)},
-                {"params": list(pair.guide_parameters.values())},
+                {"params": list(self.pair.model_parameters.values()), "weight_decay": weight_decay / len(self.data)},
+                {"params": list(self.pair.guide_parameters.values())},
             ],
             lr=self.learning_rate,
         )
         self.optimizer.zero_grad()
-        _remember(pair, model, guide)
+        remember(self.pair, model, guide)
 
     @property
     def done(self) -> bool:
@@ -237,40 +230,6 @@ class Training:
             yield
             self.noise = random_state()
 
-    def _check(self) -> Pair:
-        """Everything that can be known to be wrong before the first step."""
-        kept = set(pyro.get_param_store().keys())
-        size = self.batch_size
-        batches = Loader(self.data.data, self.device).in_order(size)
-        first = next(batches)
-        pair = inspect(self.model, self.guide, first)
-        check_trainable(pair, self.model, self.guide, size, len(self.data))
-        _check_owner(sorted(kept & set(pair.parameters)), self.model, self.guide)
-        for number, batch in enumerate(batches, 1):
-            check_observed(pair, batch, number * size)
-        with pyro.validation_enabled(True), forked_rng():
-            try:
-                estimate = self.estimator.estimate(self.model, self.guide, *first)
-            except (ValueError, RuntimeError, NotImplementedError) as error:
-                if isinstance(error, InputError):
-                    raise
-                raise InputError(f"The pair is not one that Pyro can train: {error}") from error
-        check_gradients(estimate.surrogate, pair)
-        self.history.kl_path = estimate.kl_path
-        return pair
-
-    def _check_again(self, pair: Pair) -> Pair:
-        """Parameters must be the same objects whenever the pair is run."""
-        first = next(Loader(self.data.data, self.device).in_order(self.batch_size))
-        again = inspect(self.model, self.guide, first)
-        for name, parameter in pair.parameters.items():
-            if again.parameters.get(name) is not parameter:
-                raise InputError(
-                    f"The pair makes its parameter '{name}' anew at each call, so that it cannot be trained.\n"
-                    "  Make modules and nn.Parameters outside of the programs, or give pyro.param a plain tensor."
-                )
-        return pair
-
     def _diagnose(self) -> DivergenceError:
         """Repeat the epoch, looking at each step, and say where it broke."""
         with self._own_world():
@@ -280,7 +239,7 @@ class Training:
                 if not self._finite(totals):
                     break
             _assign(self.pair.parameters, before)
-            step, place = self.steps, self._culprit(batch, noise)
+            step, place = self.steps, culprit(self.estimator, self.model, self.guide, batch, noise, self.pair)
         return DivergenceError(
             f"Step {step} met a number that is not finite: {place}.\n"
             f"  The parameters are back at those of epoch {(step - 1) // -(-len(self.data) // self.batch_size)}.\n"
@@ -289,41 +248,6 @@ class Training:
 
     def _finite(self, totals: Tensor) -> bool:
         return all(bool(torch.isfinite(value).all()) for value in (totals, *self.pair.parameters.values()))
-
-    def _culprit(self, batch: Batch, noise: RandomState) -> str:
-        set_random_state(noise)
-        draws = self.estimator.draw(self.model, self.guide, *batch)
-        values = {f"log q at site '{z.name}'": z.log_q for z in draws.latents}
-        values |= {f"log p at site '{z.name}'": z.log_p for z in draws.latents}
-        values["log p at the observed sites"] = draws.log_likelihood
-        sites = [name for name, value in values.items() if not torch.isfinite(value).all()]
-        set_random_state(noise)
-        self.estimator.loss_and_grads(self.model, self.guide, *batch)
-        gradients = {name: p.grad for name, p in self.pair.parameters.items() if p.grad is not None}
-        bad = [f"the gradient of parameter '{n}'" for n, g in gradients.items() if not torch.isfinite(g).all()]
-        return ", ".join(sites[:1] + bad[:1]) or "an update of the optimizer"
-
-
-_trained_by: dict[str, tuple[Any, Any]] = {}
-"""Weak references to the pair that trained a bare parameter in Pyro's store last."""
-
-
-def _reference(program: Program) -> Any:
-    return weakref.WeakMethod(program) if hasattr(program, "__self__") else weakref.ref(program)
-
-
-def _remember(pair: Pair, model: Program, guide: Program) -> None:
-    bare = (name for name, p in pair.parameters.items() if not isinstance(p, nn.Parameter))
-    _trained_by.update(dict.fromkeys(bare, (_reference(model), _reference(guide))))
-
-
-def _check_owner(names: list[str], model: Program, guide: Program) -> None:
-    own = (_reference(model), _reference(guide))
-    if stale := [name for name in names if _trained_by.get(name, own) != own]:
-        raise InputError(
-            f"Pyro's parameter store already holds {stale}, which another pair has trained.\n"
-            "  Call pyro.clear_param_store() first, or fit inside `with pyro.get_param_store().scope():`."
-        )
 
 
 def _copies(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

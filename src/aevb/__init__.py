@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .runs import LoadedRun
+    from .checkpoints import LoadedRun
 
 __version__ = "0.1.0"
 
@@ -23,6 +23,6 @@ def load_run(folder: str | Path, checkpoint: str = "last") -> "LoadedRun":
     Raises:
         InputError: not a run's folder, no such checkpoint, or one that is damaged or of another model.
     """
-    from . import runs  # with torch, which is slow to import
+    from . import checkpoints  # with torch, which is slow to import
 
-    return runs.load_run(folder, checkpoint)
+    return checkpoints.load_run(folder, checkpoint)

@@ -41,9 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     from . import cli
+    from .checkpoints import DamagedCheckpoint
     from .inference import DivergenceError
     from .models import InputError
-    from .runs import DamagedCheckpoint
 
     commands = {"list": cli.list_parts, "train": cli.train, "evaluate": cli.evaluate, "compare": cli.compare}
     try:

@@ -14,13 +14,15 @@ from typing import Any
 
 from joblib import Parallel, delayed, parallel_config
 
+from .checkpoints import read_config
 from .compare import AXES, run_name
 from .config import Config
+from .files import read_metrics, write_table
 from .inference import DivergenceError
 from .inference.history import Row
 from .models import InputError
 from .progress import Reporter
-from .runs import RESULT_COLUMNS, Result, Run, cached_data, read_config, read_metrics, write_table
+from .runs import RESULT_COLUMNS, Result, Run, cached_data
 
 
 @dataclass(frozen=True)

@@ -12,16 +12,17 @@ from rich.console import Console
 from rich.table import Table
 
 from .batch import Outcome, finished, run_all
+from .checkpoints import load_run, read_config
 from .compare import Difference, Summary, combinations, differences, last_tenth, pairings, run_name, summaries
 from .config import Config
-from .files import atomic, fresh_folder
+from .files import atomic, fresh_folder, read_metrics, write_json
 from .models import InputError
 from .models.errors import check_at_least
 from .parts import catalogue
 from .plots import Curves, Shown, pictures, write_figures
 from .progress import Reporter
 from .report import COLUMNS, write_report
-from .runs import Result, Run, cached_data, load_run, measure, read_config, read_metrics, write_json
+from .runs import Result, Run, cached_data, measure
 
 
 def list_parts(_: argparse.Namespace) -> int:

@@ -1,10 +1,15 @@
 """Files that are whole or not there."""
 
+import csv
+import json
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from .inference.history import Row
 from .models import InputError
 
 
@@ -38,3 +43,23 @@ def fresh_folder(out: str | None, stem: str) -> Path:
     except OSError as error:
         raise InputError(f"--out {out} cannot be made: {error.strerror}. Name another folder.") from error
     return path
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write as JSON, which has no NaN: what is not known is null."""
+    known = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+    path.write_text(json.dumps(known, indent=2, allow_nan=False) + "\n")
+
+
+def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows as comma-separated values, all or nothing; columns are those of the first."""
+    with atomic(path) as part, open(part, "w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_metrics(folder: Path) -> list[Row]:
+    """The rows of a run's ``metrics.csv``."""
+    with open(folder / "metrics.csv", newline="") as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]

@@ -1,30 +1,28 @@
-"""One run: trained, measured, written into a folder, and read back from it."""
+"""One run: trained, measured, and written into a folder."""
 
-import csv
-import json
-import math
 import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-import yaml
 
 from .build import load_data, make_pair
+from .checkpoints import DamagedCheckpoint, put, read_checkpoint
 from .config import Config
 from .data import DataSet, Split
-from .files import atomic
+from .files import atomic, write_json
 from .guides import Guide
 from .inference import Training, active_units, evaluate, kl_per_latent, log_evidence
 from .inference.history import Row
 from .models import VAE, InputError
-from .models.errors import check_at_least, check_name
+from .models.errors import check_at_least
+from .tensorboard import tensorboard
 
 Result = dict[str, Any]
 RESULT_COLUMNS = (
@@ -35,10 +33,6 @@ RESULT_COLUMNS = (
 """What scripts may count on in ``results.csv``, in this order; more may follow."""
 CHECKPOINT_SECONDS = 10.0
 EVIDENCE_DATA = 1000
-
-
-class DamagedCheckpoint(UserWarning):
-    """A checkpoint that cannot be used, where there is one before it that can."""
 
 
 def cached_data(config: Config) -> DataSet:
@@ -106,7 +100,7 @@ class Run:
 
     def _train(self, folder: Path, on_epoch: Callable[[Row], None] | None) -> None:
         saved = time.monotonic()
-        with _tensorboard(folder if self.config.tensorboard else None) as log:
+        with tensorboard(folder if self.config.tensorboard else None) as log:
             try:
                 while not self.training.done:
                     row = self.training.epoch()
@@ -150,8 +144,8 @@ class Run:
         paths = [path for path in (folder / "checkpoint.pt", folder / "before.pt") if path.exists()]
         for path in paths:
             try:
-                saved = _load(path)
-                _put(saved, self.model, self.guide, path)
+                saved = read_checkpoint(path)
+                put(saved, self.model, self.guide, path)
             except InputError as error:
                 if path == paths[-1]:
                     raise
@@ -210,85 +204,6 @@ def evidence_data(data: DataSet) -> Split:
     return data.test.take(torch.arange(min(EVIDENCE_DATA, len(data.test))))
 
 
-class LoadedRun(NamedTuple):
-    """A run read back: ``model, guide, config = load_run(folder)``."""
-
-    model: VAE
-    guide: Guide
-    config: Config
-
-
-def load_run(folder: str | Path, checkpoint: str = "last") -> LoadedRun:
-    """The trained pair of a run's folder, on the CPU, and its configuration.
-
-    Args:
-        folder: a run's folder.
-        checkpoint: ``last``; ``best``, on validation data; or ``epoch-N``, one of those that were kept.
-
-    Raises:
-        InputError: not a run's folder, no such checkpoint, or one that is damaged or of another model.
-    """
-    folder = Path(folder)
-    config = read_config(folder)
-    kept = {path.stem for path in folder.glob("*.pt")}
-    known = {"last": "checkpoint"} | {name: name for name in sorted(kept - {"checkpoint", "before"})}
-    path = folder / f"{known[check_name('checkpoint of the run', checkpoint, known)]}.pt"
-    saved = _load(path)
-    model, guide = make_pair(config, saved["pixels"])
-    _put(saved, model, guide, path)
-    return LoadedRun(model, guide, config)
-
-
-def read_config(folder: Path) -> Config:
-    """The configuration of a run's folder.
-
-    Raises:
-        InputError: not a run's folder, or a configuration with a key that is not known or a value of a wrong type.
-    """
-    path = folder / "config.yaml"
-    if not path.is_file():
-        raise InputError(f"{folder} is not the folder of a run: it has no config.yaml.")
-    try:
-        values = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is not YAML: {str(error).splitlines()[0]}") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{path} holds no settings.")
-    defaults = {f.name: f.default for f in fields(Config)}
-    for key, value in values.items():
-        check_name(f"setting in {path}", key, defaults)
-        kind = (list, int) if isinstance(defaults[key], tuple) else (type(defaults[key]), int, float, str)
-        if defaults[key] is not None and not isinstance(value, kind[0] if isinstance(value, str | list) else kind):
-            raise InputError(f"{path}: {key} is {value!r}, which is no {type(defaults[key]).__name__}.")
-    settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    return Config(**settings)
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-        if not {"pixels", "model", "guide"} <= saved.keys():
-            raise KeyError("no model and guide")
-    except Exception as error:  # a damaged archive raises almost anything
-        message = str(error).partition("\n")[0] or type(error).__name__
-        raise InputError(f"{path} is not a checkpoint, or it is cut short: {message}.") from error
-    return dict(saved)
-
-
-def _put(saved: dict[str, Any], model: VAE, guide: Guide, path: Path) -> None:
-    for role, program in (("model", model), ("guide", guide)):
-        own = {name: tuple(value.shape) for name, value in program.state_dict().items()}
-        found = {name: tuple(value.shape) for name, value in saved[role].items()}
-        if own != found:
-            name = next(name for name in own | found if own.get(name) != found.get(name))
-            raise InputError(
-                f"{path} is of another {role}: there, {name} is {found.get(name, 'missing')}; "
-                f"here, {own.get(name, 'missing')}."
-            )
-    for role, program in (("model", model), ("guide", guide)):
-        program.load_state_dict(saved[role])
-
-
 @contextmanager
 def _threads(count: int | None) -> Iterator[None]:
     before = torch.get_num_threads()
@@ -297,41 +212,3 @@ def _threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@contextmanager
-def _tensorboard(folder: Path | None) -> Iterator[Callable[[Row], None]]:
-    if folder is None:
-        yield lambda row: None
-        return
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise InputError("--tensorboard needs TensorBoard: pip install 'aevb[tensorboard]'.") from error
-
-    def log(row: Row) -> None:
-        for column, value in row.items():
-            writer.add_scalar(column, value, row["images"])
-
-    with SummaryWriter(folder / "tensorboard") as writer:
-        yield log
-
-
-def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write as JSON, which has no NaN: what is not known is null."""
-    known = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
-    path.write_text(json.dumps(known, indent=2, allow_nan=False) + "\n")
-
-
-def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write rows as comma-separated values, all or nothing; columns are those of the first."""
-    with atomic(path) as part, open(part, "w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0], extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def read_metrics(folder: Path) -> list[Row]:
-    """The rows of a run's ``metrics.csv``."""
-    with open(folder / "metrics.csv", newline="") as file:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]

@@ -15,8 +15,8 @@ import torch
 
 import aevb
 from aevb.__main__ import main
+from aevb.files import read_metrics
 from aevb.models import InputError
-from aevb.runs import read_metrics
 
 SMALL = ["--hidden", "8", "--evidence-samples", "10", "--latents", "2"]
 
