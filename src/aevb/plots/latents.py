@@ -40,7 +40,7 @@ def latent_spaces(codes: dict[str, Codes]) -> Figure:
             _dots(right, project(code.prior), "#999999", "prior p(z)")
             _dots(right, project(code.draws), COLOURS[0], "aggregate posterior")
             right.set_title(f"{label}: draws", loc="left")
-            right.legend(loc="upper right", markerscale=2)
+            right.legend(loc="upper right", markerscale=2, frameon=True, edgecolor="white", fontsize=8)
             for axis in (left, right):
                 axis.set_xlabel(names[0])
                 axis.set_ylabel(names[1])
