@@ -1,6 +1,9 @@
 """What every test starts from, and must leave as it was."""
 
 import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: on a busy machine, threads that wait for each other crawl
+
 from collections.abc import Iterator
 from pathlib import Path
 
