@@ -14,14 +14,20 @@ from ..models import VAE
 from .style import STYLE
 
 
+def colours(images: Tensor) -> str:
+    """Bright pictures as they are; what is drawn on black is shown as ink on paper."""
+    return "gray" if images.mean() > 0.5 else "gray_r"
+
+
 def image_rows(rows: dict[str, Tensor], shape: Sequence[int]) -> Figure:
-    """Labelled rows of images, each ``(count, P)``, black on white."""
+    """Labelled rows of images, each ``(count, P)``; the first row decides how they are shown."""
     count = max(len(images) for images in rows.values())
+    cmap = colours(next(iter(rows.values())))
     with mpl.rc_context(STYLE | {"axes.grid": False}):
         figure = Figure(figsize=(9, 0.3 + 0.8 * len(rows) * 12 / count))
         grid = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
         for axis, (label, images) in zip(grid, rows.items(), strict=True):
-            _strip(axis, images, shape)
+            _strip(axis, images, shape, cmap)
             axis.set_title(label, loc="left", fontsize=9)
     return figure
 
@@ -40,7 +46,7 @@ def manifold(model: VAE, shape: Sequence[int], count: int = 20) -> Figure:
         figure = Figure(figsize=(7, 7))
         axis = figure.subplots()
         rows = [np.pad(_canvas(part, shape), ((0, 1), (0, 0))) for part in images.split(count)]
-        axis.imshow(np.concatenate(rows), cmap="gray_r", interpolation="nearest")
+        axis.imshow(np.concatenate(rows), cmap=colours(images), interpolation="nearest")
         axis.set_axis_off()
     return figure
 
@@ -52,9 +58,9 @@ def between(model: VAE, starts: Tensor, ends: Tensor, count: int = 12) -> Tensor
     return model.decode(starts.unsqueeze(1) * (1 - share) + ends.unsqueeze(1) * share).mean
 
 
-def _strip(axis: Axes, images: Tensor, shape: Sequence[int]) -> None:
+def _strip(axis: Axes, images: Tensor, shape: Sequence[int], cmap: str) -> None:
     canvas = _canvas(images, shape)
-    axis.imshow(canvas, cmap="gray_r", interpolation="nearest", vmin=0, vmax=max(1.0, float(canvas.max())))
+    axis.imshow(canvas, cmap=cmap, interpolation="nearest", vmin=0, vmax=max(1.0, float(canvas.max())))
     axis.set_axis_off()
 
 
