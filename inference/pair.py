@@ -14,11 +14,10 @@ from pyro.util import check_model_guide_match
 from torch import Tensor, nn
 
 from ..models.errors import InputError
+from .batches import Batch
 from .draws import Plate, Program, Site, in_plate, sample_sites
 from .randomness import forked_rng
 from .support import check_support
-
-Batch = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
