@@ -84,7 +84,8 @@ def compare(arguments: argparse.Namespace) -> int:
     base = replace(base, threads=base.threads or 1)  # the same result with any number of workers
     for axis, values in axes.items():
         if twice := sorted({str(value) for value in values if values.count(value) > 1}):
-            raise InputError(f"--{axis}s {', '.join(twice)} is named twice: a combination is run once for each seed.")
+            option = f"--{axis.removesuffix('s')}s"
+            raise InputError(f"{option} {', '.join(twice)} is named twice: a combination is run once for each seed.")
     configs = combinations(base, axes, arguments.seeds)
     for config in configs[: len(configs) // arguments.seeds]:
         Run(config, cached_data(config))  # says what is wrong before anything is written

@@ -180,6 +180,7 @@ def bad_npy(path: Path, value: float) -> str:
         (["train", "--beta", "-1"], "beta is at least 0.0; it is -1.0."),
         (["compare", "--seeds", "0"], "at least 1 is needed, not 0"),
         (["compare", "--estimators", "L_A", "L_A"], "--estimators L_A is named twice"),
+        (["compare", "--latents", "2", "3", "2"], "--latents 2 is named twice"),
         (["compare", "--workers", "0"], "at least 1 is needed, not 0"),
         (["train", "--batch-size", "10000"], "batch_size is at most the number of training data, 1437; it is 10000."),
         (["train", "--patience", "0"], "patience is at least 1; it is 0."),
