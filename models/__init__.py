@@ -1,5 +1,6 @@
 """Generative models p(x, z), and the priors, likelihoods and networks that they are made of."""
 
+from .bernoulli_vae import BernoulliVAE as BernoulliVAE
 from .errors import InputError as InputError
 from .likelihoods import *  # noqa: F403  (a part is one line, in its own package)
 from .linear_gaussian import LinearGaussian as LinearGaussian

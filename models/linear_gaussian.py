@@ -1,11 +1,15 @@
 """The model of which everything is known."""
 
+import math
+
 import pyro
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from .errors import InputError
 from .program import Program
+from .vae import SupportsEncode
 
 
 class LinearGaussian(Program):
@@ -61,6 +65,27 @@ class LinearGaussian(Program):
         return dist.LowRankMultivariateNormal(
             self.bias, self.weight, self.scale.square().expand(len(self.bias))
         ).log_prob(x)
+
+    def elbo(self, x: Tensor, guide: SupportsEncode) -> Tensor:
+        """E log p(x|z) - KL(q(z|x) || p(z)), exact, in nats per datum, ``(B,)``.
+
+        For q(z|x) = N(mu, S): E |x - W z - b|^2 = |x - W mu - b|^2 + tr W S W', and the KL is
+        (tr S + |mu|^2 - D - log det S) / 2.
+
+        Raises:
+            InputError: q(z|x) is not normal.
+        """
+        q = guide.encode(x)
+        normal = q if isinstance(q, dist.MultivariateNormal) else getattr(q, "base_dist", None)
+        if not isinstance(normal, dist.MultivariateNormal | dist.Normal):
+            raise InputError(f"The bound of a linear-Gaussian model is exact for a normal guide; this is {q}.")
+        covariance = normal.covariance_matrix if normal is q else normal.variance.diag_embed()
+        square = (x - self.bias - q.mean @ self.weight.T).square().sum(-1)
+        spread = torch.einsum("pi,bij,pj->b", self.weight, covariance, self.weight)
+        variance, pixels, latents = self.scale.square(), *self.weight.shape
+        log_likelihood = -0.5 * ((square + spread) / variance + pixels * (2 * math.pi * variance).log())
+        trace = covariance.diagonal(dim1=-2, dim2=-1).sum(-1)
+        return log_likelihood - 0.5 * (trace + q.mean.square().sum(-1) - latents - covariance.logdet())
 
     def posterior(self, x: Tensor) -> dist.MultivariateNormal:
         """p(z|x), exact: batch shape ``(B,)``, event shape ``(D,)``, full covariance."""

@@ -7,7 +7,7 @@ from torch import nn
 
 
 class Prior(nn.Module, ABC):
-    """A density p(z) over ``latents`` real numbers.
+    """A density p(z) over ``latents`` real numbers, or a probability of discrete ones.
 
     Args:
         latents: D, the number of latents of one datum (the paper's N_z).
