@@ -4,19 +4,26 @@ x enters, the guide draws z, the model scores both. What every estimator needs o
 it is the estimator's own line.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from pyro import poutine
+from pyro.distributions.util import scale_and_mask
 from pyro.infer import ELBO
+from pyro.infer.util import is_validation_enabled
 from pyro.poutine import Trace
+from pyro.poutine.util import prune_subsample_sites
+from pyro.util import check_model_guide_match
 from torch import Tensor
+from torch.distributions import Independent
 
 from ..models.errors import InputError
 
 Program = Any  # a callable that contains Pyro primitives; the batch goes in as its positional arguments
 Site = Any  # a sample site of a Pyro trace: its message, a dictionary
+Link = Callable[[Site], Tensor]  # what the model sees of a latent that the guide has drawn
 
 
 @dataclass(frozen=True)
@@ -58,23 +65,37 @@ class Plate:
         value = self.sum_to(site, log_density)
         return value if share == 1 else value * share
 
+    def spread(self, value: Tensor, event_dim: int) -> Tensor:
+        """One number for each sample and datum, ``(L, B)``, shaped to multiply a local site's draws."""
+        shape = [1] * max(-self.dim, -(self.sample_dim or 0))
+        shape[self.dim] = self.batch
+        if self.sample_dim:
+            shape[self.sample_dim] = len(value)
+        return value.reshape(*shape, *[1] * event_dim)
+
 
 @dataclass(frozen=True)
 class Latent:
     """A latent site and its draw; log densities in nats per datum, ``(L, B)``, or ``(L, 1)`` for a global site.
 
-    Where z is not reparametrised, ``score`` is log q(z), the factor of a score-function gradient, and ``log_q`` has no
-    gradient of its own (its mean is 0); elsewhere ``score`` is None.
-    ``model_site`` is None, and ``log_p`` 0, for an auxiliary site of the guide.
+    Where z is not reparametrised, ``score`` is log q(z), not yet in nats per datum: the factor of a score-function
+    gradient; elsewhere it is None. ``follows_model`` says whether the guide has drawn, before this site, all that the
+    model's p(z|...) of it depends on. ``model_site`` is None, and ``log_p`` 0, for an auxiliary site of the guide.
     """
 
     name: str
     is_global: bool
+    follows_model: bool
     log_p: Tensor
     log_q: Tensor
     score: Tensor | None
     model_site: Site | None
     guide_site: Site
+
+    @property
+    def path_log_q(self) -> Tensor:
+        """``log_q`` as it enters a mean over q: without a gradient of its own, whose mean is 0, where z has none."""
+        return self.log_q if self.score is None else self.log_q.detach()
 
 
 @dataclass(frozen=True)
@@ -84,6 +105,9 @@ class Draws:
     plate: Plate
     log_likelihood: Tensor
     latents: tuple[Latent, ...]
+    observed: tuple[Site, ...]
+    guide_again: Callable[[], Trace]
+    """Runs the guide once more, at the same z, held fixed."""
 
     def sum_latents(self, values: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Sum one value for each latent over the local ones, ``(L, B)``, and over the global ones, ``(L, 1)``."""
@@ -95,36 +119,145 @@ class Draws:
                 local = local + value
         return local, world
 
+    @property
+    def log_prior(self) -> Tensor:
+        """log p(z) of local and global latents together, ``(L, B)``."""
+        local, world = self.sum_latents([z.log_p for z in self.latents])
+        return local + world
 
-def draw(elbo: ELBO, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Draws:
+    def log_weights(self, beta: float | Tensor = 1.0) -> Tensor:
+        """log w = log p(x|z) + beta (log p(z) - log q(z|x)), ``(L, B)``."""
+        local, world = self.sum_latents([z.log_p - z.log_q for z in self.latents])
+        return self.log_likelihood + beta * (local + world)
+
+    def log_q_at_fixed_z(self) -> tuple[Tensor, Tensor]:
+        """log q(z|x), local and global, with a gradient by the guide's parameters alone, z held fixed: of mean 0."""
+        fixed = self._fixed()
+        return self.sum_latents(
+            [self.plate.nats(z.guide_site, fixed[z.name] * z.guide_site["scale"]) for z in self.latents]
+        )
+
+    def scores_at_fixed_z(self) -> list[Tensor]:
+        """The ``score`` of every latent, reparametrised or not, whose gradient is that at a fixed z."""
+        fixed = self._fixed()
+        return [self.plate.sum_to(z.guide_site, fixed[z.name]) for z in self.latents]
+
+    def score_function(self, signal: Tensor, scores: Sequence[Tensor | None] | None = None) -> Tensor:
+        """A number whose gradient is the score-function estimate: the sum over samples, the mean over data.
+
+        Args:
+            signal: what a draw earned, ``(L, B)`` or ``(B,)``; no gradient flows into it.
+            scores: of each latent; by default of those that are not reparametrised.
+        """
+        scores = [z.score for z in self.latents] if scores is None else scores
+        signal = signal.detach().expand_as(self.log_likelihood)
+        terms = [
+            ((signal.mean(1, keepdim=True) if z.is_global else signal) * score).sum(0).mean()
+            for z, score in zip(self.latents, scores, strict=True)
+            if score is not None
+        ]
+        return sum(terms, signal.new_zeros(()))
+
+    def _fixed(self) -> dict[str, Tensor]:
+        """The unscaled log q of each latent at a fixed z, of its site's batch shape.
+
+        Where z has no gradient the run itself has held it fixed. Where there is one latent, its distribution does not
+        depend on z. Where there are several, the second may depend on the first, and the guide is run again.
+        """
+        if len(self.latents) == 1 or all(z.score is not None for z in self.latents):
+            sites = {z.name: z.guide_site for z in self.latents}
+        else:
+            sites = {site["name"]: site for site in sample_sites(self.guide_again())}
+        try:
+            values = {n: s["fn"].log_prob(s["value"].detach(), *s["args"], **s["kwargs"]) for n, s in sites.items()}
+        except NotImplementedError as error:
+            name, site = next(iter(sites.items()))
+            raise InputError(
+                f"Site '{name}': {describe(site['fn'])} cannot say log q at a given z, which this estimator needs.\n"
+                "  Use L_A or IWAE."
+            ) from error
+        return {name: scale_and_mask(value, 1.0, sites[name]["mask"]) for name, value in values.items()}
+
+
+def draw(elbo: ELBO, model: Program, guide: Program, args: Any, kwargs: Any, link: Link | None = None) -> Draws:
     """Run the guide, then the model on its draws, through Pyro's handlers.
 
     Args:
         elbo: says by ``num_particles`` how many samples are drawn; its ``_get_traces`` is Pyro's.
         model, guide: the pair.
-        *args, **kwargs: the batch.
+        args, kwargs: the batch.
+        link: what the model sees of each latent, to change the gradient that comes back: the value by default.
     """
-    ((model_trace, guide_trace),) = elbo._get_traces(model, guide, args, kwargs)
+    if elbo.max_plate_nesting == float("inf"):
+        elbo._guess_max_plate_nesting(model, guide, args, kwargs)
+    if link is None:
+        ((model_trace, guide_trace),) = elbo._get_traces(model, guide, args, kwargs)
+    else:
+        model_trace, guide_trace = _linked_traces(elbo, model, guide, args, kwargs, link)
     plate = Plate.of(model_trace, -int(elbo.max_plate_nesting) if elbo.num_particles > 1 else None)
-    observed = [site for site in sample_sites(model_trace) if site["is_observed"]]
-    log_likelihood = torch.stack([plate.nats(s, s["log_prob"]).expand(-1, plate.batch) for s in observed]).sum(0)
-    latents = (_latent(site, model_trace.nodes.get(site["name"]), plate) for site in sample_sites(guide_trace))
-    return Draws(plate, log_likelihood, tuple(latents))
 
+    def guide_again() -> Trace:
+        program = poutine.replay(elbo._vectorized_num_particles(guide), trace=_through(held_fixed, guide_trace))
+        return poutine.trace(program).get_trace(*args, **kwargs)
 
-def _latent(guide_site: Site, model_site: Site | None, plate: Plate) -> Latent:
-    log_q, score, _ = guide_site["score_parts"]
-    nats_q = plate.nats(guide_site, log_q)
-    reparametrised = not isinstance(score, Tensor)  # Pyro's score part is then the number 0
-    return Latent(
-        name=guide_site["name"],
-        is_global=not in_plate(guide_site),
-        log_p=plate.nats(model_site, model_site["log_prob"]) if model_site else torch.zeros_like(nats_q),
-        log_q=nats_q if reparametrised else nats_q.detach(),
-        score=None if reparametrised else plate.sum_to(guide_site, score),
-        model_site=model_site,
-        guide_site=guide_site,
+    observed = tuple(site for site in sample_sites(model_trace) if site["is_observed"])
+    likelihoods = [plate.nats(site, site["log_prob"]).expand(-1, plate.batch) for site in observed]
+    return Draws(
+        plate=plate,
+        log_likelihood=torch.stack(likelihoods).sum(0),
+        latents=tuple(_latents(model_trace, guide_trace, plate)),
+        observed=observed,
+        guide_again=guide_again,
     )
+
+
+def held_fixed(site: Site) -> Tensor:
+    """A link that lets no gradient back to the guide."""
+    return site["value"].detach()
+
+
+def _linked_traces(
+    elbo: ELBO, model: Program, guide: Program, args: Any, kwargs: Any, link: Link
+) -> tuple[Trace, Trace]:
+    """Pyro's ``get_importance_trace``, with a link between guide and model."""
+    guide_trace = poutine.trace(elbo._vectorized_num_particles(guide)).get_trace(*args, **kwargs)
+    program = poutine.replay(elbo._vectorized_num_particles(model), trace=_through(link, guide_trace))
+    model_trace = poutine.trace(program).get_trace(*args, **kwargs)
+    if is_validation_enabled():
+        check_model_guide_match(model_trace, guide_trace, elbo.max_plate_nesting)
+    guide_trace, model_trace = prune_subsample_sites(guide_trace), prune_subsample_sites(model_trace)
+    model_trace.compute_log_prob()
+    guide_trace.compute_score_parts()
+    return model_trace, guide_trace
+
+
+def _through(link: Link, trace: Trace) -> Trace:
+    """A trace whose values have passed through a link."""
+    linked = Trace()
+    for name, site in trace.nodes.items():
+        linked.add_node(name, **(site | {"value": link(site)} if site["type"] == "sample" else site))
+    return linked
+
+
+def _latents(model_trace: Trace, guide_trace: Trace, plate: Plate) -> Iterator[Latent]:
+    order = [site["name"] for site in sample_sites(model_trace) if not site["is_observed"]]
+    needed = {name: set(order[:position]) for position, name in enumerate(order)}
+    drawn: set[str] = set()
+    for site in sample_sites(guide_trace):
+        model_site = model_trace.nodes.get(site["name"])
+        log_q, score, _ = site["score_parts"]
+        log_q = plate.nats(site, log_q)
+        yield Latent(
+            name=site["name"],
+            is_global=not in_plate(site),
+            follows_model=needed.get(site["name"], set()) <= drawn,
+            log_p=plate.nats(model_site, model_site["log_prob"]) if model_site else torch.zeros_like(log_q),
+            log_q=log_q,
+            score=plate.sum_to(site, score) if isinstance(score, Tensor) else None,  # Pyro's is the number 0 there
+            model_site=model_site,
+            guide_site=site,
+        )
+        drawn.add(site["name"])
 
 
 def sample_sites(trace: Trace) -> Iterator[Site]:
@@ -137,3 +270,12 @@ def sample_sites(trace: Trace) -> Iterator[Site]:
 def in_plate(site: Site) -> bool:
     """Whether a site stands inside the plate ``data``: local if so, global if not."""
     return any(frame.name == "data" for frame in site["cond_indep_stack"])
+
+
+def describe(fn: Any) -> str:
+    """The name of a distribution's family, without Pyro's wrappers."""
+    if fn is None:
+        return "nothing: the site is auxiliary"
+    while isinstance(fn, Independent) or (hasattr(fn, "base_dist") and type(fn).__name__ == "ExpandedDistribution"):
+        fn = fn.base_dist
+    return type(fn).__name__

@@ -21,6 +21,7 @@ def fit(
     batch_size: int = 100,
     samples: int | None = None,
     beta: float | None = None,
+    warm_up: int = 0,
     optimizer: str = "Adam",
     learning_rate: float | None = None,
     schedule: str = "constant",
@@ -45,8 +46,10 @@ def fit(
         estimator: by name, or an :class:`Estimator`.
         epochs: passes over the data, each in a new random order.
         batch_size: M of the paper; the last batch of an epoch holds what is left.
-        samples: L, draws of z per datum; 1 unless an estimator is given.
+        samples: L or k, draws of z per datum; the estimator's usual number unless one is given.
         beta: weight of the KL; 1 unless an estimator is given.
+        warm_up: epochs over which the weight of the KL rises to beta, step by step from 0 (Bowman et al. 2016,
+            Generating Sentences from a Continuous Space, section 3.1).
         optimizer: ``Adam``, ``Adagrad`` (the paper's), ``RMSprop`` or ``SGD``.
         learning_rate: by default Adam and RMSprop 0.001, Adagrad 0.02, SGD 0.01.
         schedule: of the learning rate over all steps: ``constant``, ``linear`` or ``cosine``, both to 0.
@@ -84,6 +87,7 @@ def fit(
         batch_size=batch_size,
         samples=samples,
         beta=beta,
+        warm_up=warm_up,
         optimizer=optimizer,
         learning_rate=learning_rate,
         schedule=schedule,

@@ -7,9 +7,8 @@ from torch.distributions import Distribution, Independent, kl_divergence
 
 from ..models.errors import InputError
 from .batches import Data
-from .draws import Latent, Plate, Program
+from .draws import Latent, Plate, Program, describe
 from .estimators import L_A
-from .estimators.l_b import describe
 from .evaluate import DRAWS_AT_ONCE, held_out
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..models.errors import InputError
 from .batches import Batch
-from .draws import Plate, Program, Site, in_plate, sample_sites
+from .draws import Plate, Program, Site, describe, in_plate, sample_sites
 from .randomness import forked_rng
 from .support import check_support
 
@@ -52,6 +52,7 @@ def inspect(model: Program, guide: Program, batch: Batch) -> Pair:
         model_trace = _run("model", poutine.replay(model, trace=guide_trace), batch)
     _check_sites(model_trace, guide_trace)
     _check_plates(model_trace, guide_trace)
+    _check_kinds(model_trace, guide_trace)
     _check_shapes(model_trace, guide_trace)
     model_parameters = _parameters(model_trace, "model", model)
     taken = {id(p) for p in model_parameters.values()}
@@ -121,11 +122,6 @@ def _check_sites(model_trace: Trace, guide_trace: Trace) -> None:
             f"The guide samples sites {unknown} that the model does not have; the model's latents are {latents}.\n"
             "  Mark a site that only the guide needs with infer={'is_auxiliary': True}."
         )
-    if latents != guided:
-        raise InputError(
-            f"Model and guide sample their latents in different orders: {latents} and {guided}.\n"
-            "  Let the guide follow the model's order, so that a closed-form KL of a site is what it seems."
-        )
 
 
 def _check_plates(model_trace: Trace, guide_trace: Trace) -> None:
@@ -138,6 +134,23 @@ def _check_plates(model_trace: Trace, guide_trace: Trace) -> None:
                 f"{_frames(other)} (name, dimension, data in it, data it stands for).\n"
                 "  Use the same plates in both programs."
             )
+
+
+def _check_kinds(model_trace: Trace, guide_trace: Trace) -> None:
+    """A probability is not to be weighed against a density."""
+    for site in sample_sites(guide_trace):
+        other = model_trace.nodes.get(site["name"])
+        if other is not None and _is_discrete(site) != _is_discrete(other):
+            kinds = {True: "discrete", False: "continuous"}
+            raise InputError(
+                f"Site '{site['name']}' is {kinds[_is_discrete(site)]} in the guide, {describe(site['fn'])}, and "
+                f"{kinds[_is_discrete(other)]} in the model, {describe(other['fn'])}.\n"
+                "  Choose a prior and a guide of the same kind."
+            )
+
+
+def _is_discrete(site: Site) -> bool:
+    return bool(getattr(site["fn"].support, "is_discrete", False))
 
 
 def _frames(site: Site) -> list[tuple[str, int, int, int]]:

@@ -33,7 +33,7 @@ def ready(
         for number, batch in enumerate(batches, 1):
             check_observed(pair, batch, number * batch_size)
         estimate = _estimate(model, guide, estimator, first)
-        check_gradients(estimate.surrogate, pair)
+        check_gradients(estimate.surrogate, [*pair.parameters.values(), *estimator.parameters().values()])
     with private_parameters(), forked_rng():
         _check_same(pair, inspect(model, guide, first))
     return pair, estimate.kl_path
@@ -85,13 +85,13 @@ def check_trainable(pair: Pair, model: Program, guide: Program, batch_size: int,
         )
 
 
-def check_gradients(surrogate: Tensor, pair: Pair) -> None:
-    """Check that whatever the bound could be differentiated by is declared to Pyro, and so will be trained.
+def check_gradients(surrogate: Tensor, trained: list[Tensor]) -> None:
+    """Check that whatever the bound could be differentiated by will be trained.
 
     Raises:
         InputError: a tensor that requires a gradient takes part without being declared.
     """
-    declared = {id(p) for p in pair.parameters.values()}
+    declared = {id(p) for p in trained}
     seen, left = set(), [surrogate.grad_fn]
     while left:
         node = left.pop()

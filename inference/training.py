@@ -44,6 +44,7 @@ class Training:
         batch_size: int,
         samples: int | None,
         beta: float | None,
+        warm_up: int = 0,
         optimizer: str,
         learning_rate: float | None,
         schedule: str,
@@ -56,7 +57,10 @@ class Training:
         device: str | torch.device,
     ) -> None:
         self.model, self.guide = model, guide
-        self.estimator = make_estimator(estimator, samples=samples, beta=beta)
+        self.estimator = make_estimator(estimator, samples=samples, beta=beta).fresh()
+        self.beta, self.warm_up = self.estimator.beta, check_at_least(0, "warm_up", warm_up)
+        if warm_up and not self.estimator.has_beta:
+            raise InputError(f"{type(self.estimator).__name__} has no KL to weigh: leave out warm_up.")
         self.epochs = check_at_least(1, "epochs", epochs)
         check_at_least(0.0, "weight_decay", weight_decay)
         check_at_least(1, "patience", 1 if patience is None else patience)
@@ -89,7 +93,7 @@ class Training:
         self.optimizer = OPTIMIZERS[optimizer](
             [
                 {"params": list(self.pair.model_parameters.values()), "weight_decay": weight_decay / len(self.data)},
-                {"params": list(self.pair.guide_parameters.values())},
+                {"params": [*self.pair.guide_parameters.values(), *self.estimator.parameters().values()]},
             ],
             lr=self.learning_rate,
         )
@@ -139,6 +143,7 @@ class Training:
             yield self.data[indices]
 
     def _step(self, batch: Batch) -> Tensor:
+        self.estimator.beta = self._beta()
         estimate = self.estimator.estimate(self.model, self.guide, *batch)
         (-estimate.surrogate).backward()
         for group in self.optimizer.param_groups:
@@ -151,9 +156,18 @@ class Training:
         per_datum = (estimate.bound, estimate.elbo, estimate.reconstruction, estimate.kl, kl_global)
         return torch.stack(per_datum).detach().sum(1)
 
+    def _beta(self) -> float:
+        """The weight of the KL at this step: it rises linearly from 0 over the epochs of the warm-up."""
+        steps = self.warm_up * self._steps_per_epoch
+        return self.beta * min(1.0, self.steps / steps) if steps else self.beta
+
+    @property
+    def _steps_per_epoch(self) -> int:
+        return -(-len(self.data) // self.batch_size)
+
     @property
     def _total_steps(self) -> int:
-        return self.epochs * -(-len(self.data) // self.batch_size)
+        return self.epochs * self._steps_per_epoch
 
     def _row(self, totals: Tensor) -> Row:
         bound, elbo, reconstruction, kl, kl_global = (totals / len(self.data)).tolist()
@@ -193,6 +207,7 @@ class Training:
         """A copy of everything that the rest of the run depends on."""
         return {
             "weights": self._weights(),
+            "estimator": _copies(self.estimator.parameters()),
             "optimizer": copy.deepcopy(self.optimizer.state_dict()),
             "noise": self.noise,
             "order": self.order.get_state(),
@@ -205,6 +220,7 @@ class Training:
     def restore(self, state: State) -> None:
         """Go back to a state."""
         _assign(self.pair.parameters | self._buffers(), state["weights"])
+        _assign(self.estimator.parameters(), state["estimator"])
         self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
         self.optimizer.zero_grad()
         self.noise = state["noise"]
@@ -242,7 +258,7 @@ class Training:
             step, place = self.steps, culprit(self.estimator, self.model, self.guide, batch, noise, self.pair)
         return DivergenceError(
             f"Step {step} met a number that is not finite: {place}.\n"
-            f"  The parameters are back at those of epoch {(step - 1) // -(-len(self.data) // self.batch_size)}.\n"
+            f"  The parameters are back at those of epoch {(step - 1) // self._steps_per_epoch}.\n"
             f"  Try a learning rate below {self.learning_rate:g}, or look at what that site is given."
         )
 

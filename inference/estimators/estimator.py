@@ -1,18 +1,34 @@
 """The form that all estimators share."""
 
+import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pyro.infer import Trace_ELBO
 from torch import Tensor
 
-from ...models.errors import check_at_least
-from ..draws import Draws, Program, draw, sample_sites
+from ...models.errors import InputError, check_at_least
+from ..draws import Draws, Link, Program, describe, draw, sample_sites
 from ..randomness import forked_rng
 
 KLPath = Literal["analytic", "monte-carlo", "none"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What an estimator is after: its bound and its gradient are two choices.
+
+    ``bound`` names what the value is an unbiased estimate of; ``side`` says where that lies: ``below`` log p(x), or
+    ``either`` side of it. ``model`` and ``guide`` name what the gradient, for the parameters of each, is an unbiased
+    estimate of the gradient of. Estimators of one target can be ranked by their noise.
+    """
+
+    bound: str
+    side: Literal["below", "either"]
+    model: str
+    guide: str
 
 
 @dataclass(frozen=True)
@@ -42,13 +58,16 @@ class Estimate:
 class Estimator(Trace_ELBO, ABC):
     """A bound on log p(x) and an estimate of its gradient, for any Pyro pair; usable as ``loss=`` of Pyro's ``SVI``.
 
-    An estimator is one method, :meth:`estimate`. As a Pyro loss it returns minus the mean bound, in nats per datum,
-    where Pyro's own losses return the sum over all N data.
+    An estimator is a :attr:`target` and one method, :meth:`estimate`. As a Pyro loss it returns minus the mean bound,
+    in nats per datum, where Pyro's own losses return the sum over all N data.
 
     Args:
-        samples: L, the number of draws of z per datum; drawn at once, so that the encoder runs once.
+        samples: L or k, the number of draws of z per datum; drawn at once, so that the encoder runs once.
         beta: the weight of the KL, of local and global latents alike; 1 makes it a bound on log p(x).
     """
+
+    has_beta: ClassVar[bool] = True
+    """Whether there is a KL to weigh."""
 
     def __init__(self, *, samples: int = 1, beta: float = 1.0) -> None:
         self.samples = check_at_least(1, "samples", samples)
@@ -56,15 +75,37 @@ class Estimator(Trace_ELBO, ABC):
         self._pair: tuple[Program, Program] | None = None
         super().__init__(num_particles=samples, vectorize_particles=samples > 1)
 
+    @property
+    @abstractmethod
+    def target(self) -> Target:
+        """What is estimated."""
+
     @abstractmethod
     def estimate(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Estimate:
         """Run the pair on a batch and return its bound, ``(B,)`` in nats, and the surrogate of its gradient."""
 
-    def draw(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Draws:
-        """L draws of the pair on a batch."""
+    def draw(self, model: Program, guide: Program, *args: Any, link: Link | None = None, **kwargs: Any) -> Draws:
+        """L draws of the pair on a batch; a link changes the gradient that the model sends back to the guide."""
         if self._pair is None or self._pair[0] is not model or self._pair[1] is not guide:
             self._pair, self.max_plate_nesting = (model, guide), float("inf")  # plates may be deeper in another pair
-        return draw(self, model, guide, *args, **kwargs)
+        return draw(self, model, guide, args, kwargs, link)
+
+    def references(self) -> "tuple[Estimator, ...]":
+        """Estimators of the same targets, the least noisy first, whose mean over many draws is the truth.
+
+        Some may refuse the pair; one that has another target for the model or the guide stands for the other alone.
+        """
+        return ()
+
+    def fresh(self) -> Self:
+        """A copy of its settings, without what it has learned."""
+        other = copy.copy(self)
+        other._pair = None
+        return other
+
+    def parameters(self) -> dict[str, Tensor]:
+        """What the estimator itself learns, by name, once it has seen a batch; most learn nothing."""
+        return {}
 
     def _guess_max_plate_nesting(self, model: Program, guide: Program, args: Any, kwargs: Any) -> None:
         """Pyro's, without its log line, and without advancing the random stream: L samples see the noise of one."""
@@ -88,3 +129,37 @@ class Estimator(Trace_ELBO, ABC):
     def loss(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> float:
         """Minus the mean bound. Called by ``SVI.evaluate_loss``."""
         return -self.estimate(model, guide, *args, **kwargs).bound.mean().item()
+
+
+def sampled(draws: Draws, bound: Tensor, surrogate: Tensor, kl_path: KLPath = "none") -> Estimate:
+    """The estimate of one who samples everything: reconstruction and KL are means over the L draws."""
+    kl, kl_global = draws.sum_latents([z.log_q - z.log_p for z in draws.latents])
+    return Estimate(
+        bound=bound,
+        surrogate=surrogate,
+        reconstruction=draws.log_likelihood.mean(0),
+        kl=kl.mean(0),
+        kl_global=kl_global.mean(),
+        kl_path={z.name: kl_path for z in draws.latents},
+    )
+
+
+def elbo(beta: float) -> Target:
+    """The evidence lower bound, and its gradient."""
+    name = "ELBO" if beta == 1 else f"ELBO, beta={beta:g}"
+    return Target(name, "below" if beta >= 1 else "either", name, name)
+
+
+def check_reparametrised(estimator: Estimator, draws: Draws, remedy: str) -> None:
+    """Check that every latent has a gradient by the guide's parameters.
+
+    Raises:
+        InputError: a site has none; it is named with its distribution.
+    """
+    for z in draws.latents:
+        if z.score is not None:
+            raise InputError(
+                f"{type(estimator).__name__} needs reparametrised latents.\n"
+                f"  Site '{z.name}': {describe(z.guide_site['fn'])} is not.\n"
+                f"  {remedy}"
+            )

@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from torch import Tensor
-
-from ..draws import Draws, Program
-from .estimator import Estimate, Estimator
+from ..draws import Program
+from .estimator import Estimate, Estimator, Target, elbo, sampled
+from .l_b_mixed import L_B_mixed
 
 
 class L_A(Estimator):
@@ -27,27 +26,19 @@ class L_A(Estimator):
         True
     """
 
+    @property
+    def target(self) -> Target:
+        """The evidence lower bound."""
+        return elbo(self.beta)
+
+    def references(self) -> tuple[Estimator, ...]:
+        """With the path where there is one, in closed form where there is one."""
+        return (L_B_mixed(samples=16, beta=self.beta),)
+
     def estimate(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Estimate:
         """Equation 6 on a batch."""
         draws = self.draw(model, guide, *args, **kwargs)
-        kl, kl_global = draws.sum_latents([z.log_q - z.log_p for z in draws.latents])
+        kl, kl_global = draws.sum_latents([z.path_log_q - z.log_p for z in draws.latents])
         bound = draws.log_likelihood - self.beta * (kl + kl_global)  # equation 6, draw by draw: (L, B)
-        return Estimate(
-            bound=bound.mean(0),
-            surrogate=bound.mean() + _score_function(draws, bound),
-            reconstruction=draws.log_likelihood.mean(0),
-            kl=kl.mean(0),
-            kl_global=kl_global.mean(),
-            kl_path={z.name: "monte-carlo" for z in draws.latents},
-        )
-
-
-def _score_function(draws: Draws, bound: Tensor) -> Tensor:
-    """What the gradient lacks where z is not reparametrised: E[bound grad log q], for a local z of its datum alone."""
-    cost = bound.detach()
-    terms = [
-        ((cost.mean(1, keepdim=True) if z.is_global else cost) * z.score).mean()
-        for z in draws.latents
-        if z.score is not None
-    ]
-    return sum(terms, cost.new_zeros(()))
+        surrogate = bound.mean() + draws.score_function(bound / self.samples)
+        return sampled(draws, bound.mean(0), surrogate, "monte-carlo")

@@ -4,17 +4,16 @@ from typing import Any
 
 import torch
 from pyro.distributions.util import scale_and_mask
-from pyro.infer import TraceMeanField_ELBO
 from pyro.infer.util import is_validation_enabled
 from torch import Tensor
-from torch.distributions import Distribution, Independent, kl_divergence
+from torch.distributions import kl_divergence
 
 from ...models.errors import InputError
-from ..draws import Draws, Latent, Program
-from .estimator import Estimate, Estimator
+from ..draws import Draws, Latent, Program, describe
+from .estimator import Estimate, Estimator, Target, check_reparametrised, elbo
 
 
-class L_B(Estimator, TraceMeanField_ELBO):
+class L_B(Estimator):
     r"""L^B(x) = 1/L sum_l log p(x|z_l) - KL(q(z|x) || p(z)), z_l ~ q(z|x): Pyro's ``TraceMeanField_ELBO``.
 
     Kingma and Welling (2013), Auto-Encoding Variational Bayes, equation 7, https://arxiv.org/abs/1312.6114.
@@ -34,10 +33,20 @@ class L_B(Estimator, TraceMeanField_ELBO):
         {'z': 'analytic'}
     """
 
+    @property
+    def target(self) -> Target:
+        """The evidence lower bound."""
+        return elbo(self.beta)
+
+    def references(self) -> tuple[Estimator, ...]:
+        """The same with more samples."""
+        return (L_B(samples=16, beta=self.beta),)
+
     def estimate(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Estimate:
         """Equation 7 on a batch."""
         draws = self.draw(model, guide, *args, **kwargs)
-        kl, kl_global = draws.sum_latents([analytic_kl(z, draws) for z in draws.latents])
+        check_reparametrised(self, draws, "Use L_A or L_B_mixed, whose gradient is then by the score function.")
+        kl, kl_global = draws.sum_latents([_analytic(z, draws) for z in draws.latents])
         bound = draws.log_likelihood - self.beta * (kl + kl_global)  # equation 7, draw by draw: (L, B)
         return Estimate(
             bound=bound.mean(0),
@@ -49,25 +58,32 @@ class L_B(Estimator, TraceMeanField_ELBO):
         )
 
 
-def analytic_kl(z: Latent, draws: Draws) -> Tensor:
-    """KL(q || p) of one site in closed form, nats per datum, ``(L, B)`` or ``(L, 1)``."""
-    if z.score is not None:
-        raise InputError(
-            f"L_B needs reparametrised latents.\n"
-            f"  Site '{z.name}': {describe(z.guide_site['fn'])} is not.\n"
-            f"  Use L_A, whose gradient is then by the score function."
-        )
+def _analytic(z: Latent, draws: Draws) -> Tensor:
+    kl = closed_form_kl(z, draws)
+    if kl is not None:
+        return kl
+    q, p = describe(z.guide_site["fn"]), describe(z.model_site and z.model_site["fn"])
+    what = f"KL({q} || {p}) has none" if z.follows_model else f"p({z.name}|...) depends on what the guide draws later"
+    raise InputError(
+        f"L_B needs a closed-form KL at every latent site.\n"
+        f"  Site '{z.name}': {what}.\n"
+        f"  Use L_B_mixed, which samples the KL of such sites, or L_A, which samples all."
+    )
+
+
+def closed_form_kl(z: Latent, draws: Draws) -> Tensor | None:
+    """KL(q || p) of one site in closed form, nats per datum, ``(L, B)`` or ``(L, 1)``; None where there is none.
+
+    Raises:
+        InputError: it is infinite, or its scale or mask are one program's alone.
+    """
     q, p = z.guide_site["fn"], z.model_site and z.model_site["fn"]
+    if p is None or describe(q) == "Delta" or not z.follows_model:
+        return None  # a Delta's value comes from an auxiliary site: its KL is that value's log p
     try:
-        if p is None or describe(q) == "Delta":  # its value comes from an auxiliary site: its KL is that value's log p
-            raise NotImplementedError
         kl = kl_divergence(q, p)
     except NotImplementedError:
-        raise InputError(
-            f"L_B needs a closed-form KL at every latent site.\n"
-            f"  Site '{z.name}': KL({describe(q)} || {describe(p)}) has none.\n"
-            f"  Use L_A, which estimates it by sampling."
-        ) from None
+        return None
     if is_validation_enabled():
         _check(z, kl)
     return draws.plate.nats(z.guide_site, scale_and_mask(kl, z.guide_site["scale"], z.guide_site["mask"]))
@@ -78,7 +94,7 @@ def _check(z: Latent, kl: Tensor) -> None:
     q, p = describe(z.guide_site["fn"]), describe(z.model_site and z.model_site["fn"])
     if not torch.isfinite(kl).all():
         raise InputError(
-            f"L_B needs a finite KL at every latent site.\n"
+            f"A closed-form KL has to be finite.\n"
             f"  Site '{z.name}': KL({q} || {p}) is infinite: the guide reaches where the prior has no mass.\n"
             f"  Choose a guide within the prior's support."
         )
@@ -86,7 +102,7 @@ def _check(z: Latent, kl: Tensor) -> None:
         own, other = z.guide_site[what], z.model_site and z.model_site[what]
         if not _same(own, other):
             raise InputError(
-                f"L_B takes scale and mask of a closed-form KL from the guide, which must agree with the model.\n"
+                f"Scale and mask of a closed-form KL are the guide's, which must agree with the model's.\n"
                 f"  Site '{z.name}': the {what} is {own} in the guide and {other} in the model.\n"
                 f"  Put the same poutine.{what} around the site in both programs, or use L_A."
             )
@@ -96,12 +112,3 @@ def _same(own: Tensor | float | None, other: Tensor | float | None) -> bool:
     if own is None or other is None:
         return own is other
     return torch.equal(*torch.broadcast_tensors(torch.as_tensor(own), torch.as_tensor(other)))
-
-
-def describe(fn: Distribution | None) -> str:
-    """The name of a distribution's family, without Pyro's wrappers."""
-    if fn is None:
-        return "nothing: the site is auxiliary"
-    while isinstance(fn, Independent) or (hasattr(fn, "base_dist") and type(fn).__name__ == "ExpandedDistribution"):
-        fn = fn.base_dist
-    return type(fn).__name__

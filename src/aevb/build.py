@@ -7,10 +7,11 @@ from typing import cast, get_args, get_type_hints
 from .config import Config
 from .data import DataSet, load
 from .guides import Guide
+from .inference import Estimator
 from .inference.randomness import forked_rng
-from .models import MLP, VAE, InputError, Likelihood, Prior
+from .models import MLP, VAE, BernoulliVAE, FactorialBernoulli, InputError, Likelihood, Prior
 from .models.errors import check_at_least, check_name, check_seed
-from .parts import AMORTIZED, LIKELIHOODS, PRIORS, parse
+from .parts import AMORTIZED, ESTIMATORS, LIKELIHOODS, PRIORS, parse
 
 
 def load_data(config: Config) -> DataSet:
@@ -60,7 +61,16 @@ def make_pair(config: Config, pixels: int) -> tuple[VAE, Guide]:
     with _stream(config, 3):
         encoder = _mlp(config, pixels, *reversed(config.hidden), cast(type[Guide], make_guide).outputs(latents))
         guide = cast(Guide, make_guide(encoder, **guide_options))
+    if isinstance(prior, FactorialBernoulli):
+        return BernoulliVAE(prior, decoder, likelihood), guide
     return VAE(prior, decoder, likelihood), guide
+
+
+def make_estimator(config: Config) -> Estimator:
+    """The estimator of a run; options in its name go before those of the configuration."""
+    make, options = parse("estimator", config.estimator, ESTIMATORS)
+    settings = {"beta": config.beta} | ({} if config.samples is None else {"samples": config.samples})
+    return cast(Estimator, make(**settings | options))
 
 
 @contextmanager

@@ -113,7 +113,13 @@ def _difference(label: str, group: Summary, base: Summary, figure: str) -> Diffe
 
 
 def _value(axis: str, row: Result) -> str:
-    return f"N_z={row[axis]}" if axis == "latents" else str(row[axis])
+    """What a label calls a value: an estimator by its number of samples too, where it is not 1."""
+    if axis == "latents":
+        return f"N_z={row[axis]}"
+    name = str(row[axis])
+    if axis == "estimator" and row["samples"] != 1 and "samples=" not in name:
+        name += f"{',' if ':' in name else ':'}samples={row['samples']}"
+    return name
 
 
 def _standard_error(values: list[float]) -> float | None:

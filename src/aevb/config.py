@@ -16,8 +16,9 @@ class Config:
     data: str = "digits"
     binarisation: str | None = None
     estimator: str = "L_B"
-    samples: int = 1
+    samples: int | None = None
     beta: float = 1.0
+    warm_up: int = 0
     prior: str = "StandardNormal"
     guide: str = "AmortizedNormal"
     likelihood: str = "Bernoulli"

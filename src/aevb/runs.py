@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from .build import load_data, make_pair
+from .build import load_data, make_estimator, make_pair
 from .checkpoints import DamagedCheckpoint, put, read_checkpoint
 from .config import Config
 from .data import DataSet, Split
-from .files import atomic, write_json
+from .files import atomic, write_json, write_table
 from .guides import Guide
 from .inference import Training, active_units, evaluate, kl_per_latent, log_evidence
 from .inference.history import Row
@@ -64,11 +64,12 @@ class Run:
             self.model,
             self.guide,
             data.train,
-            estimator=config.estimator,
+            estimator=make_estimator(config),
             epochs=config.epochs,
             batch_size=config.batch_size,
-            samples=config.samples,
-            beta=config.beta,
+            samples=None,
+            beta=None,
+            warm_up=config.warm_up,
             optimizer=config.optimizer,
             learning_rate=config.learning_rate,
             schedule=config.schedule,
@@ -94,6 +95,7 @@ class Run:
         with _threads(self.config.threads):
             self._train(folder, on_epoch)
             result = self.measure()
+            self._measure_kept(folder, result)
         with atomic(folder / "result.json") as part:
             write_json(part, result)
         return result
@@ -119,6 +121,22 @@ class Run:
             self._write(folder / f"epoch-{epoch}.pt", {})
         if epoch == self.training.history.best_epoch:
             self._write(folder / "best.pt", {})
+
+    def _measure_kept(self, folder: Path, result: Result) -> None:
+        """Log evidence of the test data on the way, at the kept epochs and at the end, in ``evidence.csv``."""
+        rows = []
+        pair = make_pair(self.config, self.data.pixels)
+        for row in self.training.history:
+            path = folder / f"epoch-{int(row['epoch'])}.pt"
+            if path.exists() and int(row["epoch"]) < len(self.training.history):
+                put(read_checkpoint(path), *pair, path)
+                data, samples = evidence_data(self.data), self.config.evidence_samples
+                evidence = log_evidence(*pair, data, samples=samples, seed=self.config.seed)
+                rows.append(row | {"test_log_evidence": evidence.mean()})
+        if rows:
+            last = self.training.history.rows[-1] | {"test_log_evidence": result["test_log_evidence"]}
+            columns = ("epoch", "images", "seconds", "test_elbo", "test_log_evidence")
+            write_table(folder / "evidence.csv", [{c: row[c] for c in columns} for row in (*rows, last)])
 
     def save(self, folder: Path) -> None:
         """Write the metrics and the checkpoint; the checkpoint before it is kept as ``before.pt``."""
@@ -159,6 +177,8 @@ class Run:
         config, training, history = self.config, self.training, self.training.history
         return {
             **{name: getattr(config, name) for name in RESULT_COLUMNS if hasattr(config, name)},
+            "samples": training.estimator.samples,
+            "beta": training.beta,
             "binarisation": self.data.binarisation,
             "engine": "svi",
             "device": str(training.device),

@@ -26,8 +26,7 @@ def read_options(name: str, text: str, made_by: Callable[..., Any]) -> dict[str,
 
 
 def _keywords(made_by: Callable[..., Any]) -> dict[str, Any]:
-    code = vars(made_by).get("__init__", None) if isinstance(made_by, type) else made_by
-    hints = get_type_hints(code) if code else {}
+    hints = get_type_hints(made_by.__init__ if isinstance(made_by, type) else made_by)  # type: ignore[misc]
     parameters = inspect.signature(made_by).parameters.values()
     return {p.name: hints[p.name] for p in parameters if p.kind is p.KEYWORD_ONLY}
 

@@ -150,7 +150,7 @@ def bad_npy(path: Path, value: float) -> str:
         ([], None),
         (["trian"], "invalid choice: 'trian'"),
         (["train", "--epoch", "x"], "invalid int value: 'x'"),
-        (["train", "--estimator", "LA"], "There is no estimator 'LA'. Did you mean L_A? Known: L_A, L_B."),
+        (["train", "--estimator", "LA"], "There is no estimator 'LA'. Did you mean L_A? Known: DReG,"),
         (["train", "--prior", "VampPrior"], "There is no prior 'VampPrior'. "),
         (["train", "--likelihood", "Bernouli"], "There is no likelihood 'Bernouli'. Did you mean Bernoulli?"),
         (["compare", "--priors", "StandardNormal:latents=3"], "There is no option of StandardNormal 'latents'."),

@@ -16,7 +16,7 @@ from aevb.report import CAPTIONS, COLUMNS
 
 
 def result(value: float, **key: Any) -> dict[str, Any]:
-    base = {"estimator": "L_A", "prior": "P", "guide": "G", "likelihood": "B", "latents": 2, "seed": 0}
+    base = {"estimator": "L_A", "samples": 1, "prior": "P", "guide": "G", "likelihood": "B", "latents": 2, "seed": 0}
     figures = dict.fromkeys(("train_elbo", "test_elbo", "test_log_evidence"), value)
     return base | {"binarisation": "dynamic"} | key | figures
 

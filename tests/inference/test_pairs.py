@@ -71,7 +71,7 @@ def test_a_scale_in_both_programs_weighs_the_kl_under_both_estimators() -> None:
 @pytest.mark.parametrize("wrap", [lambda: poutine.scale(scale=0.3), lambda: poutine.mask(mask=torch.tensor(False))])
 def test_l_b_refuses_a_scale_or_mask_of_one_program_alone(wrap: Any) -> None:
     with pytest.raises(
-        InputError, match=r"L_B takes scale and mask .* from the guide.*\n  Site 'z': the (scale|mask) is"
+        InputError, match=r"Scale and mask of a closed-form KL are the guide's.*\n  Site 'z': the (scale|mask) is"
     ):
         fit(*normal_pair(wrap=wrap), torch.randn(20), estimator="L_B", epochs=1)
     fit(*normal_pair(wrap=wrap), torch.randn(20), estimator="L_A", epochs=1)
