@@ -6,6 +6,9 @@ from .divergence import DivergenceError as DivergenceError
 from .estimators import *  # noqa: F403  (an estimator is one line, in its own package)
 from .evaluate import evaluate as evaluate
 from .fit import fit as fit
+from .gradients import GradientNoise as GradientNoise
+from .gradients import gradient_noise as gradient_noise
+from .gradients import refusals as refusals
 from .history import COLUMNS as COLUMNS
 from .history import History as History
 from .latents import active_units as active_units
