@@ -45,7 +45,13 @@ def _run(arguments: argparse.Namespace) -> int:
     from .inference import DivergenceError
     from .models import InputError
 
-    commands = {"list": cli.list_parts, "train": cli.train, "evaluate": cli.evaluate, "compare": cli.compare}
+    commands = {
+        "list": cli.list_parts,
+        "train": cli.train,
+        "evaluate": cli.evaluate,
+        "gradients": cli.gradients,
+        "compare": cli.compare,
+    }
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", DamagedCheckpoint)
@@ -87,6 +93,21 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("run", metavar="RUN", help="a run's folder")
     evaluate.add_argument("--checkpoint", default="last", help="last, best or epoch-N (default: last)")
     evaluate.add_argument("--evidence-samples", type=int, default=5000, metavar="K", help="of log p(x) (default: 5000)")
+    gradients = commands.add_parser(
+        "gradients", help="noise, signal, bias and cost of estimators at a run's checkpoints"
+    )
+    gradients.add_argument("run", metavar="RUN", help="a run's folder")
+    help = "see aevb list (default: all that do not refuse the pair)"
+    gradients.add_argument("--estimators", nargs="+", default=[], metavar="NAME", help=help)
+    help = "start, epoch-N (see train --keep-epochs) or last (default: all)"
+    gradients.add_argument("--checkpoints", nargs="+", default=[], metavar="NAME", help=help)
+    gradients.add_argument("--draws", type=int, default=200, metavar="N", help="of each gradient (default: 200)")
+    gradients.add_argument("--batch-size", type=int, default=100, metavar="M", help="of the minibatch (default: 100)")
+    help = "numbers of samples k for the picture of signal-to-noise against k, at the last checkpoint (default: none)"
+    gradients.add_argument("--sweep", nargs="+", type=_positive, default=[], metavar="K", help=help)
+    gradients.add_argument(
+        "--seed", type=int, default=0, help="of the minibatch's pixels and of all draws (default: 0)"
+    )
     commands.add_parser("list", help="every model, prior, guide, likelihood, network, estimator and data set")
     return parser
 

@@ -1,6 +1,7 @@
 """What the commands do; imported once one has been named, since it imports torch."""
 
 import argparse
+from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,33 @@ from rich.console import Console
 from rich.table import Table
 
 from .batch import Outcome, finished, run_all
+from .build import make_estimator
 from .checkpoints import load_run, read_config
-from .compare import Difference, Summary, combinations, differences, last_tenth, pairings, run_name, summaries
+from .compare import (
+    Difference,
+    Summary,
+    after_equal_seconds,
+    combinations,
+    differences,
+    last_tenth,
+    pairings,
+    run_name,
+    summaries,
+)
 from .config import Config
-from .files import atomic, fresh_folder, read_metrics, write_json
+from .files import atomic, fresh_folder, read_metrics, write_json, write_table
+from .gradients import Row, checkpoints, measure_noise, minibatch, ranking, usable
+from .inference import Estimator
 from .models import InputError
-from .models.errors import check_at_least
-from .parts import catalogue
-from .plots import Curves, Shown, pictures, write_figures
+from .models.errors import check_at_least, check_seed
+from .parts import ESTIMATORS, catalogue
+from .plots import Curves, Shown, gradient_pictures, pictures, write_figures
 from .progress import Reporter
 from .report import COLUMNS, write_report
 from .runs import Result, Run, cached_data, measure
+
+COMPARED_DRAWS = 100
+"""Draws of each gradient for a comparison's report."""
 
 
 def list_parts(_: argparse.Namespace) -> int:
@@ -71,6 +88,76 @@ def evaluate(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def gradients(arguments: argparse.Namespace) -> int:
+    """``aevb gradients``."""
+    out, draws, seed = Path(arguments.run), arguments.draws, check_seed("seed", arguments.seed)
+    estimators = _estimators(arguments.estimators)
+    batch = minibatch(out, arguments.batch_size, seed)
+    moments = list(checkpoints(out, arguments.checkpoints))
+    if not arguments.estimators:
+        estimators = usable(moments[-1], batch, estimators)
+    console = Console(stderr=True, highlight=False)
+    rows = []
+    for at in moments:
+        console.print(f"{at.name} (epoch {at.epoch}): {len(estimators)} estimators, {draws} draws each")
+        rows += measure_noise(at, batch, estimators, draws=draws, seed=seed)
+    sweep = []
+    for k in arguments.sweep:
+        console.print(f"{moments[-1].name}: {k} samples")
+        swept = _with_samples(list(estimators), k)
+        sweep += measure_noise(moments[-1], batch, swept, draws=draws, effort=1, seed=seed) if swept else []
+    write_table(out / "gradients.csv", rows)
+    if sweep:
+        write_table(out / "gradients_sweep.csv", sweep)
+    write_figures(out, gradient_pictures(rows, sweep))
+    _print_gradients(rows, moments[-1].name)
+    _console().print(f"Every figure in {out / 'gradients.csv'}, pictures in {out / 'figures'}")
+    return 0
+
+
+def _estimators(names: list[str]) -> dict[str, Estimator]:
+    """By the names they were given; all, where none is."""
+    return {name: make_estimator(Config(estimator=name)) for name in names or ESTIMATORS}
+
+
+def _with_samples(names: list[str], samples: int) -> dict[str, Estimator]:
+    """Those among the named whose number of samples is free, and may be this."""
+    made = {}
+    for name in names:
+        with suppress(InputError):
+            if "samples=" not in name:
+                made[name] = make_estimator(Config(estimator=name, samples=samples))
+    return made
+
+
+def _print_gradients(rows: list[Row], last: str) -> None:
+    """Tables of the last checkpoint: for each target, the best first."""
+    console = _console()
+    for part in ("guide", "model"):
+        table = Table(title=f"gradient of the {part}, {last}", title_justify="left", box=box.SIMPLE)
+        for heading in ("target", "estimator"):
+            table.add_column(heading)
+        for heading in ("noise", "signal-to-noise", "bias", "ms a step", "error² x s", "noise²/signal² x s"):
+            table.add_column(heading, justify="right")
+        for target, found in ranking([row for row in rows if row["checkpoint"] == last], part):
+            for place, row in enumerate(found):
+                table.add_row(
+                    "" if place else target,
+                    row["estimator"],
+                    f"{row['variance'] ** 0.5:.3g}",
+                    f"{row['snr']:.3g}",
+                    f"{row['bias'] ** 0.5:.2g}" if row["is_biased"] else "none seen",
+                    f"{1000 * row['seconds']:.2f}",
+                    f"{row['cost']:.2g}",
+                    f"{row['relative_cost']:.2g}",
+                )
+        console.print(table)
+    console.print(
+        "Within a target the best come first, by squared error times seconds. Across targets compare the last column, "
+        "which says nothing of which bound is the better one: for that, train both and compare log p(x)."
+    )
+
+
 def compare(arguments: argparse.Namespace) -> int:
     """``aevb compare``."""
     axes = {
@@ -106,23 +193,51 @@ def _report(outcomes: list[Outcome], out: Path, base: Config, command: str) -> N
     found = differences(groups)
     shown: dict[str, Shown] = {}
     curves: Curves = {}
+    evidences: Curves = {}
     for outcome in outcomes:
-        label = next(group.label for group in groups if outcome.result in group.results)
+        if (outcome.folder / "evidence.csv").exists():
+            evidences.setdefault(_label(outcome, groups), []).append(read_metrics(outcome.folder, "evidence.csv"))
+        label = _label(outcome, groups)
         curves.setdefault(label, []).append(read_metrics(outcome.folder))
         if label not in shown:
             model, guide, config = load_run(outcome.folder)
             shown[label] = Shown(model, guide, cached_data(config), config.seed)
     gains = [last_tenth(rows) for seeds in curves.values() for rows in seeds]
+    figures = pictures(shown, curves, {name: (a.label, b.label) for name, a, b in pairings(groups)})
+    noise = _compare_gradients(outcomes, out)
     write_report(
         out / "report.html",
         groups=groups,
         found=found,
-        figures=pictures(shown, curves, {name: (a.label, b.label) for name, a, b in pairings(groups)}),
+        figures=figures | (gradient_pictures(noise, []) if noise else {}),
+        noise=noise,
+        race=after_equal_seconds(curves, evidences),
         config=base,
         command=command,
         gain=sum(gains) / len(gains),
     )
     _print_comparison(groups, found, out)
+
+
+def _label(outcome: Outcome, groups: list[Summary]) -> str:
+    return next(group.label for group in groups if outcome.result in group.results)
+
+
+def _compare_gradients(outcomes: list[Outcome], out: Path) -> list[Row]:
+    """The instrument on the first run's pair, at its checkpoints, for every estimator of the comparison."""
+    first = outcomes[0]
+    names = dict.fromkeys(outcome.config.estimator for outcome in outcomes)
+    if len(names) < 2:
+        return []
+    config = first.config
+    estimators = {name: make_estimator(replace(config, estimator=name, beta=1.0)) for name in names}
+    batch = minibatch(first.folder, config.batch_size, config.seed)
+    rows = []
+    for at in checkpoints(first.folder):
+        able = usable(at, batch, estimators)
+        rows += measure_noise(at, batch, able, draws=COMPARED_DRAWS, effort=2, seed=config.seed)
+    write_table(out / "gradients.csv", rows)
+    return rows
 
 
 def _show_run(out: Path, config: Config, result: Result, checkpoint: str = "last") -> None:

@@ -126,6 +126,47 @@ def _standard_error(values: list[float]) -> float | None:
     return float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else None
 
 
+@dataclass(frozen=True)
+class AfterSeconds:
+    """A combination once each run had trained for so many seconds: mean and standard error over seeds, or None."""
+
+    label: str
+    test_elbo: tuple[float, float | None] | None
+    test_log_evidence: tuple[float, float | None] | None
+
+
+def after_equal_seconds(
+    curves: dict[str, list[list[Row]]], evidences: dict[str, list[list[Row]]]
+) -> tuple[float, list[AfterSeconds]]:
+    """The seconds of the quickest run, and what each combination had reached by then.
+
+    Args:
+        curves: for each label the histories of its seeds.
+        evidences: the same, with ``test_log_evidence`` at the kept epochs and the last; may lack a label.
+
+    Between two measured epochs a figure is interpolated linearly in the logarithm of the seconds.
+    """
+    seconds = min(rows[-1]["seconds"] for seeds in curves.values() for rows in seeds)
+    return seconds, [
+        AfterSeconds(
+            label,
+            _at(seeds, seconds, "test_elbo"),
+            _at(evidences.get(label, []), seconds, "test_log_evidence"),
+        )
+        for label, seeds in curves.items()
+    ]
+
+
+def _at(seeds: list[list[Row]], seconds: float, column: str) -> tuple[float, float | None] | None:
+    if not seeds or any(rows[0]["seconds"] > seconds for rows in seeds):
+        return None  # not yet measured by then
+    values = [
+        float(np.interp(math.log(seconds), np.log([r["seconds"] for r in rows]), [r[column] for r in rows]))
+        for rows in seeds
+    ]
+    return float(np.mean(values)), _standard_error(values)
+
+
 def last_tenth(curves: list[Row]) -> float:
     """How much the test bound rose over the last tenth of a run, in nats: its mean over the last twentieth of the
     epochs minus that over the twentieth before the last tenth."""

@@ -59,7 +59,7 @@ def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
         writer.writerows(rows)
 
 
-def read_metrics(folder: Path) -> list[Row]:
-    """The rows of a run's ``metrics.csv``."""
-    with open(folder / "metrics.csv", newline="") as file:
+def read_metrics(folder: Path, name: str = "metrics.csv") -> list[Row]:
+    """The rows of a run's ``metrics.csv``, or of another of its tables of numbers."""
+    with open(folder / name, newline="") as file:
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]

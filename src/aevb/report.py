@@ -10,9 +10,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from . import __version__
-from .compare import AXES, Difference, Summary
+from .compare import AXES, AfterSeconds, Difference, Summary
 from .config import Config
 from .files import atomic
+from .gradients import Row, ranking
 from .plots import write_figures
 
 COLUMNS = {
@@ -54,6 +55,11 @@ CAPTIONS = {
     "them to the origin; the variances' term, 1 / sigma - sigma, keeps their size. Arrows grow as the root of a force.",
     "manifold": "What p(x|z) looks like at a grid of z, at equal quantiles of the prior (paper, figure 4).",
     "samples": "The mean of p(x|z) for twelve z from the prior: the same twelve for every combination.",
+    "gradient_noise": "The noise of each estimator's gradient, sqrt(tr Cov g), at the end of the first run, all on one "
+    "minibatch and at the same parameters. Bars of one colour have one target and can be ranked; a cross marks a bias "
+    "that can be told from 0, and its size.",
+    "gradient_noise_over_training": "Noise and signal-to-noise ratio |E g| / sqrt(tr Cov g) of each estimator at the "
+    "checkpoints of the first run. Where the ratio is below 1, a step is mostly noise.",
     "latent_space": "Left: where the guide puts the test data, posterior means drawn as their labels; above two "
     "latents, the first two principal components. Right: draws of the aggregate posterior on draws of the prior. Where "
     "grey shows, the decoder is asked about codes that it was not trained on.",
@@ -66,6 +72,8 @@ def write_report(
     groups: list[Summary],
     found: list[Difference],
     figures: dict[str, Figure],
+    noise: list[Row],
+    race: tuple[float, list[AfterSeconds]],
     config: Config,
     command: str,
     gain: float,
@@ -73,6 +81,7 @@ def write_report(
     """Write ``report.html`` at ``path``, and the pictures beside it in ``figures/``."""
     write_figures(path.parent, figures)
     sample = groups[0].results[0]
+    same_density = len({(g.results[0]["likelihood"], g.results[0]["binarisation"]) for g in groups}) == 1
     page = _template().render(
         columns={name: (title, meaning.format(**sample)) for name, (title, meaning) in COLUMNS.items()},
         groups=groups,
@@ -84,11 +93,20 @@ def write_report(
         seeds=len(groups[0].results),
         command=command,
         gain=gain,
+        noise=_last(noise),
+        race_seconds=race[0],
+        race=race[1] if len(race[1]) > 1 and same_density else [],
         version=__version__,
-        same_density=len({(g.results[0]["likelihood"], g.results[0]["binarisation"]) for g in groups}) == 1,
+        same_density=same_density,
     )
     with atomic(path) as part:
         part.write_text(page, encoding="utf-8")
+
+
+def _last(noise: list[Row]) -> dict[str, list[tuple[str, list[Row]]]]:
+    """The instrument's rows at the last checkpoint, for guide and model: each target's, the best first."""
+    rows = [row for row in noise if row["checkpoint"] == noise[-1]["checkpoint"]]
+    return {part: ranking(rows, part) for part in ("guide", "model")} if rows else {}
 
 
 def _template() -> Any:

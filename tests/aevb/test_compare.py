@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from aevb.__main__ import main
-from aevb.compare import AXES, combinations, differences, last_tenth, summaries
+from aevb.compare import AXES, after_equal_seconds, combinations, differences, last_tenth, summaries
 from aevb.config import Config
 from aevb.report import CAPTIONS, COLUMNS
 
@@ -74,6 +74,19 @@ def test_the_gain_over_the_last_tenth() -> None:
     assert math.isnan(last_tenth(rising[:2]))
 
 
+def test_what_each_had_reached_after_the_seconds_of_the_quickest() -> None:
+    """The slow one is between its epochs, at a third of the way in the logarithm of the seconds, in each seed."""
+    quick = [[{"seconds": 1.0, "test_elbo": -9.0}, {"seconds": 2.0, "test_elbo": -8.0}]]
+    slow = [[{"seconds": 1.0, "test_elbo": v}, {"seconds": 8.0, "test_elbo": v + 3}] for v in (-12.0, -10.0)]
+    evidence = {"slow": [[{"seconds": 4.0, "test_log_evidence": -7.0}, {"seconds": 8.0, "test_log_evidence": -6.0}]]}
+    seconds, found = after_equal_seconds({"quick": quick, "slow": slow}, evidence)
+    assert seconds == 2.0
+    assert found[0].test_elbo == (-8.0, None)
+    assert found[1].test_elbo == (pytest.approx(-10.0), pytest.approx(1.0))
+    assert found[0].test_log_evidence is None
+    assert found[1].test_log_evidence is None, "first measured after four seconds"
+
+
 class Page(HTMLParser):
     """What a page would load, and whether its tags match."""
 
@@ -119,6 +132,9 @@ def test_the_report_is_one_file_that_explains_itself(tmp_path: Path, monkeypatch
         assert title in text
         assert meaning.partition("{")[0] in text
     assert all(caption in text for caption in CAPTIONS.values())
+    assert "After equal seconds" in text
+    assert "gradient of the guide" in text
+    assert (tmp_path / "here" / "gradients.csv").exists()
     assert "z:monte-carlo" in text
     assert "z:analytic" in text
     assert {p.name for p in (tmp_path / "here" / "figures").iterdir()} == {

@@ -2,18 +2,20 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from matplotlib.figure import Figure
 
 from ..data import DataSet
 from ..files import atomic
-from ..guides import Guide
+from ..guides import AmortizedNormal, Guide
 from ..inference import kl_per_latent
 from ..inference.randomness import forked_rng
-from ..models import VAE
+from ..models import VAE, StandardNormal
 from .curves import Curves as Curves
 from .curves import difference_curves, learning_curves
+from .gradients import noise_bars, noise_curves, snr_curves
 from .images import between, image_rows, manifold
 from .latents import Codes, bubbles, kl_bars, latent_spaces
 
@@ -29,6 +31,12 @@ class Shown:
     guide: Guide
     data: DataSet
     seed: int
+
+    @property
+    def is_plane(self) -> bool:
+        """Whether its latents are the plane, with normal prior and posteriors."""
+        normal = isinstance(self.model.prior, StandardNormal) and isinstance(self.guide, AmortizedNormal)
+        return normal and self.model.prior.latents == 2
 
     @property
     def density(self) -> str:
@@ -69,13 +77,24 @@ def pictures(shown: dict[str, Shown], curves: Curves, pairs: dict[str, tuple[str
         "latent_space": latent_spaces({label: _codes(s) for label, s in few.items()}),
         "kl_per_latent": kl_bars({label: kl.tolist() for label, kl in per_latent.items() if kl is not None}),
     }
-    flat = next(((label, s) for label, s in shown.items() if s.model.prior.latents == 2), None)
+    flat = next(((label, s) for label, s in shown.items() if s.is_plane), None)
     if flat:
         with torch.enable_grad():
             data = flat[1].data.test
             x, labels = data.batch(torch.arange(min(300, len(data)))), data.labels
             made["bubbles"] = bubbles(flat[1].model, flat[1].guide, x, labels)
         made["manifold"] = manifold(flat[1].model, shape)
+    return made
+
+
+def gradient_pictures(rows: list[dict[str, Any]], sweep: list[dict[str, Any]]) -> dict[str, Figure]:
+    """Pictures of the instrument's rows: the last checkpoint, all of them, and signal-to-noise against samples."""
+    last = rows[-1]["checkpoint"]
+    made = {"gradient_noise": noise_bars([row for row in rows if row["checkpoint"] == last])}
+    if len({row["checkpoint"] for row in rows}) > 1:
+        made["gradient_noise_over_training"] = noise_curves(rows)
+    if sweep:
+        made["gradient_snr"] = snr_curves(sweep)
     return made
 
 
