@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..draws import Plate, Program, Site
-from .estimator import Estimate, check_reparametrised, sampled
+from .estimator import Estimate, check_reparametrised
 from .importance import ImportanceWeighted, log_mean_exp
 
 
@@ -47,7 +47,7 @@ class DReG(ImportanceWeighted):
         score, _ = draws.log_q_at_fixed_z()
         log_p = draws.log_likelihood + self.beta * draws.log_prior
         surrogate = (v * log_p).sum(0).mean() - self.beta * (v * again * (log_q - score)).sum(0).mean()
-        return sampled(draws, log_mean_exp(log_w), surrogate)
+        return Estimate.of(draws, log_mean_exp(log_w), surrogate)
 
 
 class _Weighted:

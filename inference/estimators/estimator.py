@@ -49,6 +49,19 @@ class Estimate:
     kl_global: Tensor
     kl_path: dict[str, KLPath]
 
+    @classmethod
+    def of(cls, draws: Draws, bound: Tensor, surrogate: Tensor, kl_path: KLPath = "none") -> Self:
+        """That of one who samples everything: reconstruction and KL are means over the L draws."""
+        kl, kl_global = draws.sum_latents([z.log_q - z.log_p for z in draws.latents])
+        return cls(
+            bound=bound,
+            surrogate=surrogate,
+            reconstruction=draws.log_likelihood.mean(0),
+            kl=kl.mean(0),
+            kl_global=kl_global.mean(),
+            kl_path={z.name: kl_path for z in draws.latents},
+        )
+
     @property
     def elbo(self) -> Tensor:
         """The evidence lower bound at beta = 1, ``(B,)``."""
@@ -129,19 +142,6 @@ class Estimator(Trace_ELBO, ABC):
     def loss(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> float:
         """Minus the mean bound. Called by ``SVI.evaluate_loss``."""
         return -self.estimate(model, guide, *args, **kwargs).bound.mean().item()
-
-
-def sampled(draws: Draws, bound: Tensor, surrogate: Tensor, kl_path: KLPath = "none") -> Estimate:
-    """The estimate of one who samples everything: reconstruction and KL are means over the L draws."""
-    kl, kl_global = draws.sum_latents([z.log_q - z.log_p for z in draws.latents])
-    return Estimate(
-        bound=bound,
-        surrogate=surrogate,
-        reconstruction=draws.log_likelihood.mean(0),
-        kl=kl.mean(0),
-        kl_global=kl_global.mean(),
-        kl_path={z.name: kl_path for z in draws.latents},
-    )
 
 
 def elbo(beta: float) -> Target:

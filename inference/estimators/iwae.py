@@ -3,7 +3,7 @@
 from typing import Any
 
 from ..draws import Program
-from .estimator import Estimate, Estimator, sampled
+from .estimator import Estimate, Estimator
 from .importance import ImportanceWeighted, log_mean_exp
 from .vimco import same_mean
 
@@ -34,4 +34,4 @@ class IWAE(ImportanceWeighted):
         """Equation 8 on a batch, each datum by its own weights."""
         draws = self.draw(model, guide, *args, **kwargs)
         bound = log_mean_exp(draws.log_weights(self.beta))  # equation 8: (B,)
-        return sampled(draws, bound, bound.mean() + draws.score_function(bound))
+        return Estimate.of(draws, bound, bound.mean() + draws.score_function(bound))

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ..draws import Program
-from .estimator import Estimate, Estimator, Target, elbo, sampled
+from .estimator import Estimate, Estimator, Target, elbo
 from .l_b_mixed import L_B_mixed
 
 
@@ -41,4 +41,4 @@ class L_A(Estimator):
         kl, kl_global = draws.sum_latents([z.path_log_q - z.log_p for z in draws.latents])
         bound = draws.log_likelihood - self.beta * (kl + kl_global)  # equation 6, draw by draw: (L, B)
         surrogate = bound.mean() + draws.score_function(bound / self.samples)
-        return sampled(draws, bound.mean(0), surrogate, "monte-carlo")
+        return Estimate.of(draws, bound.mean(0), surrogate, "monte-carlo")

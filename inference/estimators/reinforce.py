@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ...models.errors import InputError, check_at_least, check_name
 from ..draws import Draws, Program, held_fixed
 from ..randomness import forked_rng
-from .estimator import Estimate, Estimator, Target, elbo, sampled
+from .estimator import Estimate, Estimator, Target, elbo
 from .l_b_mixed import L_B_mixed
 
 _numbers = itertools.count(1)
@@ -84,7 +84,7 @@ class REINFORCE(Estimator):
         log_p = draws.log_likelihood + self.beta * draws.log_prior
         signal, regression = self._centred(bound, draws, args)
         surrogate = log_p.mean() + draws.score_function(signal / self.samples, draws.scores_at_fixed_z())
-        return sampled(draws, bound.mean(0), surrogate - regression, "monte-carlo")
+        return Estimate.of(draws, bound.mean(0), surrogate - regression, "monte-carlo")
 
     def _centred(self, bound: Tensor, draws: Draws, args: Any) -> tuple[Tensor, Tensor]:
         """What each draw earned above its baseline, ``(L, B)``, and the baseline's own loss."""

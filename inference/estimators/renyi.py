@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ...models.errors import InputError
 from ..draws import Program
-from .estimator import Estimate, Target, sampled
+from .estimator import Estimate, Target
 from .importance import ImportanceWeighted, log_mean_exp
 
 
@@ -50,7 +50,7 @@ class Renyi(ImportanceWeighted):
         """Equation 8 on a batch, each datum by its own weights."""
         draws = self.draw(model, guide, *args, **kwargs)
         bound = self._bound(draws.log_weights(self.beta))
-        return sampled(draws, bound, bound.mean() + draws.score_function(bound))
+        return Estimate.of(draws, bound, bound.mean() + draws.score_function(bound))
 
     def _bound(self, log_w: Tensor) -> Tensor:
         power = 1 - self.alpha

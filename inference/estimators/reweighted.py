@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...models.errors import InputError
 from ..draws import Draws, Plate, Program, held_fixed, sample_sites
-from .estimator import Estimate, Estimator, Target, sampled
+from .estimator import Estimate, Estimator, Target
 from .importance import ImportanceWeighted, iwae, log_mean_exp
 from .vimco import same_mean
 
@@ -57,7 +57,7 @@ class Reweighted(ImportanceWeighted, ABC):
             surrogate = surrogate + self.wake * draws.score_function(v, draws.scores_at_fixed_z())
         if self.wake < 1:
             surrogate = surrogate + (1 - self.wake) * dreamt(model, guide, draws, args, kwargs).mean()
-        return sampled(draws, log_mean_exp(log_w), surrogate)
+        return Estimate.of(draws, log_mean_exp(log_w), surrogate)
 
 
 def dreamt(model: Program, guide: Program, draws: Draws, args: Any, kwargs: Any) -> Tensor:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ..draws import Program
-from .estimator import Estimate, Estimator, Target, check_reparametrised, elbo, sampled
+from .estimator import Estimate, Estimator, Target, check_reparametrised, elbo
 from .l_b_mixed import L_B_mixed
 
 
@@ -45,4 +45,4 @@ class STL(Estimator):
         bound = draws.log_weights(self.beta)
         score, score_global = draws.log_q_at_fixed_z()
         surrogate = bound.mean() + self.beta * (score.mean() + score_global.mean())
-        return sampled(draws, bound.mean(0), surrogate, "monte-carlo")
+        return Estimate.of(draws, bound.mean(0), surrogate, "monte-carlo")

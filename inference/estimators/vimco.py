@@ -9,7 +9,7 @@ from torch import Tensor
 from ...models.errors import check_at_least
 from ..draws import Program, held_fixed
 from .dreg import DReG
-from .estimator import Estimate, Estimator, sampled
+from .estimator import Estimate, Estimator
 from .importance import ImportanceWeighted, log_mean_exp
 
 
@@ -50,7 +50,7 @@ class VIMCO(ImportanceWeighted):
         signal = bound - _without_each(log_w) - self.beta * v  # what each draw added, (k, B)
         log_p = draws.log_likelihood + self.beta * draws.log_prior
         surrogate = (v * log_p).sum(0).mean() + draws.score_function(signal, draws.scores_at_fixed_z())
-        return sampled(draws, bound, surrogate)
+        return Estimate.of(draws, bound, surrogate)
 
 
 def same_mean(samples: int, beta: float) -> tuple[Estimator, ...]:
