@@ -4,22 +4,26 @@ x enters, the guide draws z, the model scores both. What every estimator needs o
 it is the estimator's own line.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from pyro import poutine
+from pyro.distributions import Delta
 from pyro.distributions.util import scale_and_mask
 from pyro.infer import ELBO
 from pyro.infer.util import is_validation_enabled
 from pyro.poutine import Trace
+from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import prune_subsample_sites
 from pyro.util import check_model_guide_match
 from torch import Tensor
 from torch.distributions import Independent
 
 from ..models.errors import InputError
+from .randomness import forked_rng, random_state, set_random_state
 
 Program = Any  # a callable that contains Pyro primitives; the batch goes in as its positional arguments
 Site = Any  # a sample site of a Pyro trace: its message, a dictionary
@@ -78,9 +82,10 @@ class Plate:
 class Latent:
     """A latent site and its draw; log densities in nats per datum, ``(L, B)``, or ``(L, 1)`` for a global site.
 
-    Where z is not reparametrised, ``score`` is log q(z), not yet in nats per datum: the factor of a score-function
-    gradient; elsewhere it is None. ``follows_model`` says whether the guide has drawn, before this site, all that the
-    model's p(z|...) of it depends on. ``model_site`` is None, and ``log_p`` 0, for an auxiliary site of the guide.
+    ``score`` is log q(z) as the factor of a score-function gradient, neither scaled nor masked nor in nats per datum,
+    where z is not reparametrised or is held fixed; elsewhere it is None. ``follows_model`` says whether the guide has
+    drawn, before this site, all that the model's p(z|...) of it depends on. ``model_site`` is None, and ``log_p`` 0,
+    for an auxiliary site of the guide.
     """
 
     name: str
@@ -106,8 +111,8 @@ class Draws:
     log_likelihood: Tensor
     latents: tuple[Latent, ...]
     observed: tuple[Site, ...]
-    guide_again: Callable[[], Trace]
-    """Runs the guide once more, at the same z, held fixed."""
+    guide_held: Callable[[], Trace] | None = None
+    """Runs the guide once more, on the same noise, each draw held fixed."""
 
     def sum_latents(self, values: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Sum one value for each latent over the local ones, ``(L, B)``, and over the global ones, ``(L, 1)``."""
@@ -130,99 +135,158 @@ class Draws:
         local, world = self.sum_latents([z.log_p - z.log_q for z in self.latents])
         return self.log_likelihood + beta * (local + world)
 
-    def log_q_at_fixed_z(self) -> tuple[Tensor, Tensor]:
-        """log q(z|x), local and global, with a gradient by the guide's parameters alone, z held fixed: of mean 0."""
-        fixed = self._fixed()
-        return self.sum_latents(
-            [self.plate.nats(z.guide_site, fixed[z.name] * z.guide_site["scale"]) for z in self.latents]
-        )
-
-    def scores_at_fixed_z(self) -> list[Tensor]:
-        """The ``score`` of every latent, reparametrised or not, whose gradient is that at a fixed z."""
-        fixed = self._fixed()
-        return [self.plate.sum_to(z.guide_site, fixed[z.name]) for z in self.latents]
-
-    def score_function(self, signal: Tensor, scores: Sequence[Tensor | None] | None = None) -> Tensor:
+    def score_function(self, signal: Tensor) -> Tensor:
         """A number whose gradient is the score-function estimate: the sum over samples, the mean over data.
 
         Args:
             signal: what a draw earned, ``(L, B)`` or ``(B,)``; no gradient flows into it.
-            scores: of each latent; by default of those that are not reparametrised.
         """
-        scores = [z.score for z in self.latents] if scores is None else scores
         signal = signal.detach().expand_as(self.log_likelihood)
         terms = [
-            ((signal.mean(1, keepdim=True) if z.is_global else signal) * score).sum(0).mean()
-            for z, score in zip(self.latents, scores, strict=True)
-            if score is not None
+            ((signal.mean(1, keepdim=True) if z.is_global else signal) * z.score).sum(0).mean()
+            for z in self.latents
+            if z.score is not None
         ]
         return sum(terms, signal.new_zeros(()))
 
-    def _fixed(self) -> dict[str, Tensor]:
-        """The unscaled log q of each latent at a fixed z, of its site's batch shape.
+    def log_q_at_fixed_z(self) -> tuple[Tensor, Tensor]:
+        """log q(z|x), local and global, with a gradient by the guide's parameters alone, z held fixed: of mean 0.
 
-        Where z has no gradient the run itself has held it fixed. Where there is one latent, its distribution does not
-        depend on z. Where there are several, the second may depend on the first, and the guide is run again.
+        A Delta that the parameters move is left out: it has no density to differentiate.
         """
-        if len(self.latents) == 1 or all(z.score is not None for z in self.latents):
-            sites = {z.name: z.guide_site for z in self.latents}
-        else:
-            sites = {site["name"]: site for site in sample_sites(self.guide_again())}
-        try:
-            values = {n: s["fn"].log_prob(s["value"].detach(), *s["args"], **s["kwargs"]) for n, s in sites.items()}
-        except NotImplementedError as error:
-            name, site = next(iter(sites.items()))
-            raise InputError(
-                f"Site '{name}': {describe(site['fn'])} cannot say log q at a given z, which this estimator needs.\n"
-                "  Use L_A or IWAE."
-            ) from error
-        return {name: scale_and_mask(value, 1.0, sites[name]["mask"]) for name, value in values.items()}
+        if not torch.is_grad_enabled():
+            return self.sum_latents([torch.zeros_like(z.log_q) for z in self.latents])
+        return self.sum_latents(
+            [
+                torch.zeros_like(z.log_q) if is_moved(site) else self.plate.nats(site, _log_q(site))
+                for z in self.latents
+                for site in [self.held_sites[z.name]]
+            ]
+        )
+
+    @cached_property
+    def held_sites(self) -> dict[str, Site]:
+        """The guide's sites with z held fixed.
+
+        With one latent its distribution cannot depend on a draw. With several, the second may depend on the first, and
+        the guide is run again.
+        """
+        if len(self.latents) == 1 or self.guide_held is None:
+            return {z.name: z.guide_site for z in self.latents}
+        again = {site["name"]: site for site in latent_sites(self.guide_held())}
+        if is_validation_enabled():
+            for z in self.latents:
+                if not torch.equal(again[z.name]["value"], z.guide_site["value"]):
+                    raise InputError(
+                        f"Site '{z.name}': the guide draws another value when it is run again on the same noise.\n"
+                        "  Use L_A or IWAE, which run it once."
+                    )
+        return again
 
 
-def draw(elbo: ELBO, model: Program, guide: Program, args: Any, kwargs: Any, link: Link | None = None) -> Draws:
+def _log_q(site: Site) -> Tensor:
+    """log q at the site's value, held fixed; scaled and masked, of its batch shape."""
+    try:
+        value = site["fn"].log_prob(site["value"].detach(), *site["args"], **site["kwargs"])
+    except (NotImplementedError, KeyError) as error:
+        raise no_density(site) from error
+    return scale_and_mask(value, site["scale"], site["mask"])
+
+
+def no_density(site: Site) -> InputError:
+    """What to say of a site whose log q cannot be had, or differentiated, at a given z."""
+    return InputError(
+        f"Site '{site['name']}': {describe(site['fn'])} has no log q of a given z that the guide's parameters move, "
+        "which this estimator needs.\n  Use L_A, L_B_mixed or IWAE."
+    )
+
+
+def is_moved(site: Site) -> bool:
+    """Whether a site is a Delta that the guide's parameters move: all of its gradient is a path."""
+    fn = site["fn"]
+    while not isinstance(fn, Delta) and hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    return isinstance(fn, Delta) and (fn.v.requires_grad or fn.log_density.requires_grad)
+
+
+def draw(
+    elbo: ELBO,
+    model: Program,
+    guide: Program,
+    args: Any,
+    kwargs: Any,
+    *,
+    hold: bool = False,
+    link: Link | None = None,
+    twice: bool = False,
+) -> Draws:
     """Run the guide, then the model on its draws, through Pyro's handlers.
 
     Args:
-        elbo: says by ``num_particles`` how many samples are drawn; its ``_get_traces`` is Pyro's.
+        elbo: says by ``num_particles`` how many samples are drawn; its ``_get_trace`` is Pyro's.
         model, guide: the pair.
         args, kwargs: the batch.
+        hold: hold each draw fixed: nothing is differentiated through it, and every latent has a score.
         link: what the model sees of each latent, to change the gradient that comes back: the value by default.
+        twice: keep the noise, so that the guide can be run again with its draws held fixed.
     """
     if elbo.max_plate_nesting == float("inf"):
         elbo._guess_max_plate_nesting(model, guide, args, kwargs)
-    if link is None:
-        ((model_trace, guide_trace),) = elbo._get_traces(model, guide, args, kwargs)
+    model, guide = elbo._vectorized_num_particles(model), elbo._vectorized_num_particles(guide)
+    if (hold or link or twice) and isinstance(poutine.unwrap(guide), Messenger):
+        raise InputError("This estimator runs guide and model apart; an effect-handler guide runs both. Use L_A.")
+    noise = random_state() if twice else None
+    if hold:
+        model_trace, guide_trace = _held_traces(elbo, model, _Hold()(guide), args, kwargs)
+    elif link is None:
+        model_trace, guide_trace = elbo._get_trace(model, guide, args, kwargs)
     else:
         model_trace, guide_trace = _linked_traces(elbo, model, guide, args, kwargs, link)
     plate = Plate.of(model_trace, -int(elbo.max_plate_nesting) if elbo.num_particles > 1 else None)
 
-    def guide_again() -> Trace:
-        program = poutine.replay(elbo._vectorized_num_particles(guide), trace=_through(held_fixed, guide_trace))
-        return poutine.trace(program).get_trace(*args, **kwargs)
+    def guide_held() -> Trace:
+        assert noise is not None
+        with forked_rng():
+            set_random_state(noise)
+            return poutine.trace(_Hold()(guide)).get_trace(*args, **kwargs)
 
-    observed = tuple(site for site in sample_sites(model_trace) if site["is_observed"])
+    observed = tuple(data_sites(model_trace))
     likelihoods = [plate.nats(site, site["log_prob"]).expand(-1, plate.batch) for site in observed]
     return Draws(
         plate=plate,
         log_likelihood=torch.stack(likelihoods).sum(0),
-        latents=tuple(_latents(model_trace, guide_trace, plate)),
+        latents=tuple(_latents(model_trace, guide_trace, plate, hold)),
         observed=observed,
-        guide_again=guide_again,
+        guide_held=guide_held if twice else None,
     )
 
 
-def held_fixed(site: Site) -> Tensor:
-    """A link that lets no gradient back to the guide."""
-    return site["value"].detach()
+class _Hold(Messenger):
+    """Holds each draw fixed as soon as it is drawn."""
+
+    def _pyro_sample(self, msg: Any) -> None:
+        drawn = msg["done"] or msg["is_observed"] or msg["value"] is not None
+        if not drawn and type(msg["fn"]).__name__ != "_Subsample":
+            msg["value"] = msg["fn"](*msg["args"], **msg["kwargs"]).detach()
+            msg["done"] = True
+
+
+def _held_traces(elbo: ELBO, model: Program, guide: Program, args: Any, kwargs: Any) -> tuple[Trace, Trace]:
+    """Pyro's; and where a flow has no inverse, which it is."""
+    try:
+        return elbo._get_trace(model, guide, args, kwargs)
+    except (NotImplementedError, KeyError):
+        for site in latent_sites(poutine.trace(guide).get_trace(*args, **kwargs)):
+            _log_q(site)
+        raise
 
 
 def _linked_traces(
     elbo: ELBO, model: Program, guide: Program, args: Any, kwargs: Any, link: Link
 ) -> tuple[Trace, Trace]:
     """Pyro's ``get_importance_trace``, with a link between guide and model."""
-    guide_trace = poutine.trace(elbo._vectorized_num_particles(guide)).get_trace(*args, **kwargs)
-    program = poutine.replay(elbo._vectorized_num_particles(model), trace=_through(link, guide_trace))
-    model_trace = poutine.trace(program).get_trace(*args, **kwargs)
+    guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
+    model_trace = poutine.trace(poutine.replay(model, trace=_through(link, guide_trace))).get_trace(*args, **kwargs)
     if is_validation_enabled():
         check_model_guide_match(model_trace, guide_trace, elbo.max_plate_nesting)
     guide_trace, model_trace = prune_subsample_sites(guide_trace), prune_subsample_sites(model_trace)
@@ -239,25 +303,33 @@ def _through(link: Link, trace: Trace) -> Trace:
     return linked
 
 
-def _latents(model_trace: Trace, guide_trace: Trace, plate: Plate) -> Iterator[Latent]:
-    order = [site["name"] for site in sample_sites(model_trace) if not site["is_observed"]]
+def _latents(model_trace: Trace, guide_trace: Trace, plate: Plate, held: bool) -> Iterator[Latent]:
+    order = [site["name"] for site in latent_sites(model_trace)]
     needed = {name: set(order[:position]) for position, name in enumerate(order)}
     drawn: set[str] = set()
-    for site in sample_sites(guide_trace):
+    for site in latent_sites(guide_trace):
+        if held and torch.is_grad_enabled() and is_moved(site):
+            raise no_density(site)
         model_site = model_trace.nodes.get(site["name"])
         log_q, score, _ = site["score_parts"]
         log_q = plate.nats(site, log_q)
+        has_score = held or isinstance(score, Tensor)  # Pyro's is the number 0 where there is a path
         yield Latent(
             name=site["name"],
             is_global=not in_plate(site),
             follows_model=needed.get(site["name"], set()) <= drawn,
             log_p=plate.nats(model_site, model_site["log_prob"]) if model_site else torch.zeros_like(log_q),
             log_q=log_q,
-            score=plate.sum_to(site, score) if isinstance(score, Tensor) else None,  # Pyro's is the number 0 there
+            score=plate.sum_to(site, site["unscaled_log_prob"]) if has_score else None,
             model_site=model_site,
             guide_site=site,
         )
         drawn.add(site["name"])
+
+
+def latent_sites(trace: Trace) -> Iterator[Site]:
+    """The sample sites of a trace that are drawn."""
+    return (site for site in sample_sites(trace) if not site["is_observed"])
 
 
 def sample_sites(trace: Trace) -> Iterator[Site]:
@@ -265,6 +337,11 @@ def sample_sites(trace: Trace) -> Iterator[Site]:
     return (
         site for site in trace.nodes.values() if site["type"] == "sample" and type(site["fn"]).__name__ != "_Subsample"
     )
+
+
+def data_sites(trace: Trace) -> Iterator[Site]:
+    """The sample sites of a trace that observe data, without what ``pyro.deterministic`` only notes."""
+    return (s for s in sample_sites(trace) if s["is_observed"] and not s["infer"].get("_deterministic"))
 
 
 def in_plate(site: Site) -> bool:

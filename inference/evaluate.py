@@ -50,7 +50,10 @@ def evaluate(
     """
     bound = make_estimator(estimator, samples=samples, beta=beta)
     with held_out(model, guide, data, max(1, DRAWS_AT_ONCE // bound.samples), seed) as batches:
-        parts = [bound.estimate(model, guide, *batch) for batch in batches]
+        parts: list[Estimate] = []
+        for batch in batches:
+            with pyro.validation_enabled(not parts):  # the estimator's own checks, once
+                parts.append(bound.estimate(model, guide, *batch))
     sizes = torch.tensor([len(part.bound) for part in parts], dtype=torch.float64)
     kl_global = torch.stack([part.kl_global.cpu() for part in parts])
     return Estimate(

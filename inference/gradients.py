@@ -1,11 +1,12 @@
 """The instrument: how noisy, how biased and how dear an estimator's gradient is."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
 from statistics import median
-from typing import Any
 
 import pyro
 import torch
@@ -15,6 +16,7 @@ from ..models.errors import InputError, check_at_least
 from .batches import Batch
 from .draws import Program
 from .estimators import Estimator
+from .estimators.references import references
 from .evaluate import as_evaluated
 from .pair import Pair, inspect
 from .parameters import private_parameters
@@ -34,7 +36,8 @@ class GradientNoise:
     below 0 where they are 0. Each has its standard error. ``seconds`` is the median time of an estimate and its
     gradient.
 
-    ``target`` is what the gradient claims to be a gradient of; ``part`` is ``model``, ``guide`` or a parameter's name.
+    ``target`` is what the gradient claims to be a gradient of; ``part`` is ``model``, ``guide`` or a parameter's name;
+    ``reference`` says what the truth was taken from: an estimator of its own class is no independent witness.
     """
 
     estimator: str
@@ -47,16 +50,23 @@ class GradientNoise:
     bias: float
     bias_se: float
     seconds: float
+    reference: str = ""
 
     @property
     def is_biased(self) -> bool:
-        """Whether the bias can be told from 0: three standard errors above it."""
+        """Whether the squared bias can be told from 0: three of its standard errors above it.
+
+        Squares being what they are, a bias of one parameter has to be six standard errors of its mean to be seen half
+        of the time: no bias seen is not none. ``bias_se`` says what would have been.
+        """
         return self.bias > 3 * self.bias_se
 
     @property
     def snr(self) -> float:
         """Signal-to-noise ratio, ``|E g| / sqrt(tr Cov g)`` (Rainforth et al. 2018, equation 7, for all parameters)."""
-        return float((max(self.signal, 0.0) / self.variance) ** 0.5) if self.variance else float("inf")
+        if not self.variance:
+            return math.inf if self.signal > 0 else math.nan
+        return math.sqrt(max(self.signal, 0.0) / self.variance)
 
     @property
     def squared_error(self) -> float:
@@ -71,7 +81,7 @@ class GradientNoise:
     @property
     def relative_cost(self) -> float:
         """Variance over squared signal, times seconds: what ranks estimators of different targets."""
-        return self.variance / self.signal * self.seconds if self.signal > 0 else float("inf")
+        return self.variance / self.signal * self.seconds if self.signal > 0 else math.inf
 
 
 def gradient_noise(
@@ -90,14 +100,14 @@ def gradient_noise(
 
     The truth of a target is ``exact`` where it is the evidence lower bound and that is given, else the mean over
     ``effort`` times as many draws of z of the least noisy estimator that it has for this pair
-    (:meth:`Estimator.references`). Estimators of one target can be ranked by ``cost``; of different targets, by
+    (``references``). Estimators of one target can be ranked by ``cost``; of different targets, by
     ``relative_cost``, which says nothing about which bound is the better one.
 
     Args:
         model, guide: any Pyro pair. It is run in evaluation mode, and nothing of it is changed.
         batch: the minibatch, whose noise (binarisation) has been drawn.
         estimators: to be compared, by any names.
-        draws: of each gradient, rounded up to a multiple of ten.
+        draws: of each gradient, at least 20, rounded up to a multiple of ten.
         effort: how many times more are drawn of a reference.
         exact: the bound of a batch ``(B,)`` in nats, differentiable by the parameters.
         by_parameter: report each named parameter too.
@@ -119,24 +129,25 @@ def gradient_noise(
         [('L_A', 'model'), ('L_A', 'guide'), ('STL', 'model'), ('STL', 'guide')]
     """
     batch = (batch,) if isinstance(batch, Tensor) else tuple(batch)
-    size = -(-check_at_least(GROUPS, "draws", draws) // GROUPS)
+    size = -(-check_at_least(2 * GROUPS, "draws", draws) // GROUPS)
     check_at_least(1, "effort", effort)
     with _quiet(model, guide, seed):
         pair = inspect(model, guide, batch)
         sampler = _Sampler(model, guide, batch, pair)
         seconds = _time(sampler, estimators)
-        truths = _Truths(sampler, estimators.values(), size * effort, exact)
+        truths = _Truths(sampler, list(estimators.values()), size, effort, exact)
         rows = []
         for name, estimator in estimators.items():
             sample = sampler.sample(estimator, size)
             target = estimator.target
             for role, parameters in (("model", pair.model_parameters), ("guide", pair.guide_parameters)):
                 wanted = getattr(target, role)
-                truth = truths[role, wanted]
+                truth, taken_from = truths.of(role, wanted)
                 parts = {role: list(parameters)} | ({p: [p] for p in parameters} if by_parameter else {})
                 for part, members in parts.items():
                     if members:
-                        rows.append(_row(name, part, wanted, sample, truth, members, seconds[name]))
+                        row = _row(name, part, wanted, sample, truth, members, seconds[name])
+                        rows.append(replace(row, reference=taken_from))
     return rows
 
 
@@ -183,12 +194,12 @@ class _Sampler:
     batch: Batch
     pair: Pair
 
-    def gradient(self, estimator: Estimator) -> Sequence[Tensor]:
+    def gradient(self, estimator: Estimator, *more: Tensor) -> Sequence[Tensor]:
         surrogate = estimator.estimate(self.model, self.guide, *self.batch).surrogate
-        return self._differentiate(surrogate)
+        return self._differentiate(surrogate, *more)
 
-    def _differentiate(self, surrogate: Tensor) -> Sequence[Tensor]:
-        parameters = list(self.pair.parameters.values())
+    def _differentiate(self, surrogate: Tensor, *more: Tensor) -> Sequence[Tensor]:
+        parameters = [*self.pair.parameters.values(), *more]
         gradients = torch.autograd.grad(surrogate, parameters, allow_unused=True)
         return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, gradients, strict=True)]
 
@@ -235,7 +246,7 @@ def _time(sampler: _Sampler, estimators: Mapping[str, Estimator]) -> dict[str, f
     for _ in range(TIMED_STEPS):
         for name, estimator in fresh.items():
             started = time.perf_counter()
-            gradient = sampler.gradient(estimator)
+            gradient = sampler.gradient(estimator, *estimator.parameters().values())
             if gradient[0].is_cuda:
                 torch.cuda.synchronize()
             taken[name].append(time.perf_counter() - started)
@@ -243,43 +254,51 @@ def _time(sampler: _Sampler, estimators: Mapping[str, Estimator]) -> dict[str, f
 
 
 class _Truths:
-    """The mean gradient of each target, by role and the target's name; drawn once."""
+    """The mean gradient of each target, drawn once.
+
+    The least noisy estimators that are known for a target come first, then what the estimators themselves name, and
+    only then they themselves: none is judged by itself where there is another.
+    """
 
     def __init__(
         self,
         sampler: _Sampler,
-        estimators: Any,
+        estimators: Sequence[Estimator],
         size: int,
+        effort: int,
         exact: Callable[..., Tensor] | None,
     ) -> None:
         self.sampler, self.exact = sampler, exact
-        self.candidates: dict[tuple[str, str], list[Estimator]] = {}
-        self.samples_of_z: dict[tuple[str, str], int] = {}
-        self.samples: dict[Any, _Sample] = {}
+        self.candidates: dict[str, list[Estimator]] = {}
+        self.sizes: dict[str, tuple[int, int]] = {}  # gradients at least, draws of z at least
+        self.drawn: dict[int, _Sample] = {}
         for estimator in estimators:
-            for role in ("model", "guide"):
-                wanted = getattr(estimator.target, role)
-                others = [other for other in estimator.references() if getattr(other.target, role) == wanted]
-                self.candidates.setdefault((role, wanted), []).extend([*others, estimator])
-                before = self.samples_of_z.get((role, wanted), 0)
-                self.samples_of_z[role, wanted] = max(before, size * estimator.samples)
+            for name in {estimator.target.model, estimator.target.guide}:
+                known = [*references(name, estimator), *estimator.references()]
+                self.candidates.setdefault(name, []).extend(known)
+                _, before = self.sizes.get(name, (0, 0))
+                self.sizes[name] = size, max(before, size * effort * estimator.samples)
+        for estimator in estimators:
+            for name in {estimator.target.model, estimator.target.guide}:
+                self.candidates[name].append(estimator)
 
-    def __getitem__(self, key: tuple[str, str]) -> _Sample:
-        if self.exact and key[1] == "ELBO":
-            return self._once("exact", lambda: self.sampler.exact(self.exact))  # type: ignore[arg-type]
-        for candidate in self.candidates[key]:
-            name = (type(candidate), *sorted((k, v) for k, v in vars(candidate).items() if isinstance(v, int | float)))
-            size = -(-self.samples_of_z[key] // candidate.samples)
-            try:
-                return self._once(name, lambda c=candidate, n=size: self.sampler.sample(c, n))  # type: ignore[misc]
-            except InputError:
-                continue  # it refuses the pair
-        raise AssertionError("an estimator that was sampled is its own reference")
+    def of(self, role: str, name: str) -> tuple[_Sample, str]:
+        """The truth of a target for the model or the guide, and what it was taken from."""
+        if self.exact and name == "ELBO":
+            return self._once(0, lambda: self.sampler.exact(self.exact)), "exact"  # type: ignore[arg-type]
+        for candidate in self.candidates[name]:
+            if getattr(candidate.target, role) == name:
+                least, draws = self.sizes[name]
+                size = max(least, -(-draws // candidate.samples))
+                with suppress(InputError):  # it refuses the pair
+                    sample = self._once(id(candidate), partial(self.sampler.sample, candidate, size))
+                    return sample, f"{type(candidate).__name__}, {GROUPS * size} x {candidate.samples} draws"
+        raise AssertionError("an estimator that has been sampled can be its own reference")
 
-    def _once(self, name: Any, make: Callable[[], _Sample]) -> _Sample:
-        if name not in self.samples:
-            self.samples[name] = make()
-        return self.samples[name]
+    def _once(self, key: int, make: Callable[[], _Sample]) -> _Sample:
+        if key not in self.drawn:
+            self.drawn[key] = make()
+        return self.drawn[key]
 
 
 def _row(

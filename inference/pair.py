@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..models.errors import InputError
 from .batches import Batch
-from .draws import Plate, Program, Site, describe, in_plate, sample_sites
+from .draws import Plate, Program, Site, data_sites, describe, in_plate, latent_sites, sample_sites
 from .randomness import forked_rng
 from .support import check_support
 
@@ -49,6 +49,8 @@ def inspect(model: Program, guide: Program, batch: Batch) -> Pair:
     """
     with pyro.validation_enabled(True), forked_rng(), torch.no_grad():
         guide_trace = _run("guide", guide, batch)
+        for site in [site for site in sample_sites(guide_trace) if site["is_observed"]]:
+            guide_trace.remove_node(site["name"])  # pyro.deterministic: no latent
         model_trace = _run("model", poutine.replay(model, trace=guide_trace), batch)
     _check_sites(model_trace, guide_trace)
     _check_plates(model_trace, guide_trace)
@@ -110,11 +112,10 @@ def _run(role: str, program: Program, batch: Batch) -> Trace:
 
 
 def _check_sites(model_trace: Trace, guide_trace: Trace) -> None:
-    sites = list(sample_sites(model_trace))
-    latents = [site["name"] for site in sites if not site["is_observed"]]
-    if len(latents) == len(sites):
+    latents = [site["name"] for site in latent_sites(model_trace)]
+    if not any(data_sites(model_trace)):
         raise InputError("The model observes nothing. Give the data to a site: pyro.sample('x', ..., obs=x).")
-    guided = [s["name"] for s in sample_sites(guide_trace) if not s["infer"].get("is_auxiliary")]
+    guided = [s["name"] for s in latent_sites(guide_trace) if not s["infer"].get("is_auxiliary")]
     if missing := [name for name in latents if name not in guided]:
         raise InputError(f"The guide does not sample the model's latent sites {missing}; it samples {guided}.")
     if unknown := [name for name in guided if name not in latents]:
@@ -159,11 +160,11 @@ def _frames(site: Site) -> list[tuple[str, int, int, int]]:
 
 
 def _check_shapes(model_trace: Trace, guide_trace: Trace) -> None:
-    for site in sample_sites(model_trace):
+    for site in data_sites(model_trace):
         fn, shape = site["fn"], tuple(getattr(site["value"], "shape", ()))
         events = shape[len(shape) - fn.event_dim :]
         expected = tuple(fn.batch_shape)
-        if site["is_observed"] and (events != tuple(fn.event_shape) or shape[: len(shape) - fn.event_dim] != expected):
+        if events != tuple(fn.event_shape) or shape[: len(shape) - fn.event_dim] != expected:
             raise InputError(
                 f"Site '{site['name']}' observes values of shape {shape}, but its distribution is of batch shape "
                 f"{expected} and event shape {tuple(fn.event_shape)}.\n"
@@ -178,9 +179,9 @@ def _check_shapes(model_trace: Trace, guide_trace: Trace) -> None:
 
 
 def _observed(model_trace: Trace, batch: Batch) -> Iterator[tuple[str, int, Any]]:
-    for site in sample_sites(model_trace):
+    for site in data_sites(model_trace):
         for position, element in enumerate(batch):
-            if site["is_observed"] and site["value"] is element:
+            if site["value"] is element:
                 with suppress(NotImplementedError):
                     yield site["name"], position, site["fn"].support
 

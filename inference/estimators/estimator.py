@@ -97,17 +97,23 @@ class Estimator(Trace_ELBO, ABC):
     def estimate(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Estimate:
         """Run the pair on a batch and return its bound, ``(B,)`` in nats, and the surrogate of its gradient."""
 
-    def draw(self, model: Program, guide: Program, *args: Any, link: Link | None = None, **kwargs: Any) -> Draws:
-        """L draws of the pair on a batch; a link changes the gradient that the model sends back to the guide."""
+    def draw(
+        self,
+        model: Program,
+        guide: Program,
+        *args: Any,
+        hold: bool = False,
+        link: Link | None = None,
+        twice: bool = False,
+        **kwargs: Any,
+    ) -> Draws:
+        """L draws of the pair on a batch; for ``hold``, ``link`` and ``twice`` see :func:`~..draws.draw`."""
         if self._pair is None or self._pair[0] is not model or self._pair[1] is not guide:
             self._pair, self.max_plate_nesting = (model, guide), float("inf")  # plates may be deeper in another pair
-        return draw(self, model, guide, args, kwargs, link)
+        return draw(self, model, guide, args, kwargs, hold=hold, link=link, twice=twice)
 
     def references(self) -> "tuple[Estimator, ...]":
-        """Estimators of the same targets, the least noisy first, whose mean over many draws is the truth.
-
-        Some may refuse the pair; one that has another target for the model or the guide stands for the other alone.
-        """
+        """Less noisy estimators of the same target, whose mean over many draws is the truth, where it has a new one."""
         return ()
 
     def fresh(self) -> Self:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ...models.errors import InputError
-from ..draws import Draws, Link, Program
+from ..draws import Draws, Program
 from .estimator import Estimator, Target
 
 
@@ -29,11 +29,12 @@ class ImportanceWeighted(Estimator, ABC):
     def target(self) -> Target:
         """The bound of Burda et al., and its gradient."""
         name = iwae(self.samples, self.beta)
-        return Target(name, "below" if self.beta >= 1 else "either", name, name)
+        is_below = self.beta == 1 or (self.beta > 1 and self.samples == 1)
+        return Target(name, "below" if is_below else "either", name, name)
 
-    def draw(self, model: Program, guide: Program, *args: Any, link: Link | None = None, **kwargs: Any) -> Draws:
+    def draw(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Draws:
         """k draws of a pair whose latents are all local."""
-        draws = super().draw(model, guide, *args, link=link, **kwargs)
+        draws = super().draw(model, guide, *args, **kwargs)
         if shared := [z.name for z in draws.latents if z.is_global]:
             raise InputError(
                 f"{type(self).__name__} weighs the draws of one datum; the latents {shared} are shared by all data "

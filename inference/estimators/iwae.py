@@ -3,15 +3,14 @@
 from typing import Any
 
 from ..draws import Program
-from .estimator import Estimate, Estimator
+from .estimator import Estimate
 from .importance import ImportanceWeighted, log_mean_exp
-from .vimco import same_mean
 
 
 class IWAE(ImportanceWeighted):
     r"""L_k(x) = log 1/k sum_i w_i, w_i = p(x, z_i) / q(z_i|x), z_1 ... z_k ~ q(z|x).
 
-    Burda, Grosse and Salakhutdinov (2015), Importance Weighted Autoencoders, equations 8 and 13,
+    Burda, Grosse and Salakhutdinov (2015), Importance Weighted Autoencoders, equation 8,
     https://arxiv.org/abs/1509.00519. In expectation below log p(x), and the nearer the larger k: with k = 1 it is L^A.
     Its gradient is unbiased for E L_k: pathwise where z is reparametrised, by the score function where it is not. The
     gradient's signal-to-noise ratio for the guide falls as k^-1/2 (Rainforth et al. 2018,
@@ -25,10 +24,6 @@ class IWAE(ImportanceWeighted):
         >>> IWAE(samples=50).estimate(model, ExactPosterior(model), torch.zeros(3, 2)).bound.shape
         torch.Size([3])
     """
-
-    def references(self) -> tuple[Estimator, ...]:
-        """DReG and VIMCO have the same mean and less noise."""
-        return same_mean(self.samples, self.beta)
 
     def estimate(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Estimate:
         """Equation 8 on a batch, each datum by its own weights."""

@@ -4,7 +4,6 @@ from typing import Any
 
 from ..draws import Program
 from .estimator import Estimate, Estimator, Target, elbo
-from .l_b_mixed import L_B_mixed
 
 
 class L_A(Estimator):
@@ -30,10 +29,6 @@ class L_A(Estimator):
     def target(self) -> Target:
         """The evidence lower bound."""
         return elbo(self.beta)
-
-    def references(self) -> tuple[Estimator, ...]:
-        """With the path where there is one, in closed form where there is one."""
-        return (L_B_mixed(samples=16, beta=self.beta),)
 
     def estimate(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Estimate:
         """Equation 6 on a batch."""

@@ -38,10 +38,6 @@ class L_B(Estimator):
         """The evidence lower bound."""
         return elbo(self.beta)
 
-    def references(self) -> tuple[Estimator, ...]:
-        """The same with more samples."""
-        return (L_B(samples=16, beta=self.beta),)
-
     def estimate(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Estimate:
         """Equation 7 on a batch."""
         draws = self.draw(model, guide, *args, **kwargs)

@@ -29,10 +29,6 @@ class L_B_mixed(Estimator):
         """The evidence lower bound."""
         return elbo(self.beta)
 
-    def references(self) -> tuple[Estimator, ...]:
-        """The same with more samples."""
-        return (L_B_mixed(samples=16, beta=self.beta),)
-
     def estimate(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Estimate:
         """Equation 7 where it can be, equation 6 elsewhere."""
         draws = self.draw(model, guide, *args, **kwargs)

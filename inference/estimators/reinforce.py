@@ -7,10 +7,9 @@ import pyro
 from torch import Tensor, nn
 
 from ...models.errors import InputError, check_at_least, check_name
-from ..draws import Draws, Program, held_fixed
+from ..draws import Draws, Program
 from ..randomness import forked_rng
 from .estimator import Estimate, Estimator, Target, elbo
-from .l_b_mixed import L_B_mixed
 
 _numbers = itertools.count(1)
 
@@ -63,10 +62,6 @@ class REINFORCE(Estimator):
         """The evidence lower bound."""
         return elbo(self.beta)
 
-    def references(self) -> tuple[Estimator, ...]:
-        """With the path where there is one, in closed form where there is one."""
-        return (L_B_mixed(samples=16, beta=self.beta),)
-
     def fresh(self) -> Self:
         """A copy of its settings, with no baseline learned."""
         other = super().fresh()
@@ -79,11 +74,11 @@ class REINFORCE(Estimator):
 
     def estimate(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Estimate:
         """NVIL's gradient on a batch."""
-        draws = self.draw(model, guide, *args, link=held_fixed, **kwargs)
+        draws = self.draw(model, guide, *args, hold=True, **kwargs)
         bound = draws.log_weights(self.beta).detach()  # (L, B)
         log_p = draws.log_likelihood + self.beta * draws.log_prior
         signal, regression = self._centred(bound, draws, args)
-        surrogate = log_p.mean() + draws.score_function(signal / self.samples, draws.scores_at_fixed_z())
+        surrogate = log_p.mean() + draws.score_function(signal / self.samples)
         return Estimate.of(draws, bound.mean(0), surrogate - regression, "monte-carlo")
 
     def _centred(self, bound: Tensor, draws: Draws, args: Any) -> tuple[Tensor, Tensor]:

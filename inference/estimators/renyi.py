@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ...models.errors import InputError
@@ -13,11 +14,11 @@ from .importance import ImportanceWeighted, log_mean_exp
 class Renyi(ImportanceWeighted):
     r"""L_alpha,k(x) = 1/(1 - alpha) log 1/k sum_i w_i^(1 - alpha), w_i = p(x, z_i) / q(z_i|x).
 
-    Li and Turner (2016), Renyi Divergence Variational Inference, equation 8, https://arxiv.org/abs/1602.02311.
+    Li and Turner (2016), Renyi Divergence Variational Inference, https://arxiv.org/abs/1602.02311.
     alpha = 0 is IWAE and alpha = 1, by its limit, L^A. With alpha of at least 0 it lies below log p(x) in expectation;
-    with alpha below 0 it may lie above, since what it tends to with k does. Its gradient is unbiased for
-    E L_alpha,k: pathwise where z is reparametrised, by the score function where it is not. With beta,
-    w_i = p(x|z_i) (p(z_i) / q(z_i|x))^beta.
+    with alpha below 0 it may lie above, since what it tends to with k does. With alpha above 1 one draw without weight
+    makes it -inf. Its gradient is unbiased for E L_alpha,k: pathwise where z is reparametrised, by the score function
+    where it is not. With beta, w_i = p(x|z_i) (p(z_i) / q(z_i|x))^beta.
 
     Args:
         alpha: the order of the divergence D_alpha(q || p); a smaller one covers more of the posterior's mass.
@@ -44,14 +45,18 @@ class Renyi(ImportanceWeighted):
     def target(self) -> Target:
         """The variational Renyi bound of this alpha and k."""
         name = f"Renyi alpha={self.alpha:g} k={self.samples}" + ("" if self.beta == 1 else f", beta={self.beta:g}")
-        return Target(name, "below" if self.alpha >= 0 and self.beta >= 1 else "either", name, name)
+        is_below = (self.alpha >= 0 and self.beta == 1) or (self.beta > 1 and self.samples == 1)
+        return Target(name, "below" if is_below else "either", name, name)
 
     def estimate(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Estimate:
-        """Equation 8 on a batch, each datum by its own weights."""
+        """The bound on a batch, each datum by its own weights."""
         draws = self.draw(model, guide, *args, **kwargs)
         bound = self._bound(draws.log_weights(self.beta))
         return Estimate.of(draws, bound, bound.mean() + draws.score_function(bound))
 
     def _bound(self, log_w: Tensor) -> Tensor:
         power = 1 - self.alpha
-        return log_mean_exp(power * log_w) / power if power else log_w.mean(0)
+        if abs(power) > 1e-3:
+            return log_mean_exp(power * log_w) / power
+        mean = log_w.mean(0)  # near alpha = 1 the logarithm above would be of almost 1
+        return mean + (torch.expm1(power * (log_w - mean)).mean(0).log1p() / power if power else 0.0)

@@ -9,10 +9,9 @@ from pyro.poutine import Trace
 from torch import Tensor
 
 from ...models.errors import InputError
-from ..draws import Draws, Plate, Program, held_fixed, sample_sites
-from .estimator import Estimate, Estimator, Target
+from ..draws import Draws, Plate, Program, sample_sites
+from .estimator import Estimate, Target
 from .importance import ImportanceWeighted, iwae, log_mean_exp
-from .vimco import same_mean
 
 
 class Reweighted(ImportanceWeighted, ABC):
@@ -43,18 +42,14 @@ class Reweighted(ImportanceWeighted, ABC):
         guide = f"-KL(p(z|x) || q(z|x)) at {at}"
         return Target(name, "below", name, guide)
 
-    def references(self) -> tuple[Estimator, ...]:
-        """For the model those of IWAE; for the guide, where it wakes, so many samples that little bias is left."""
-        return (*same_mean(self.samples, 1.0), type(self)(samples=200 if self.wake else 1))
-
     def estimate(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Estimate:
         """The wake phase of the model, and those of the guide, on a batch."""
-        draws = self.draw(model, guide, *args, link=held_fixed, **kwargs)
+        draws = self.draw(model, guide, *args, hold=True, **kwargs)
         log_w = draws.log_weights().detach()
         v = log_w.softmax(0)
         surrogate = (v * (draws.log_likelihood + draws.log_prior)).sum(0).mean()
         if self.wake:
-            surrogate = surrogate + self.wake * draws.score_function(v, draws.scores_at_fixed_z())
+            surrogate = surrogate + self.wake * draws.score_function(v)
         if self.wake < 1:
             surrogate = surrogate + (1 - self.wake) * dreamt(model, guide, draws, args, kwargs).mean()
         return Estimate.of(draws, log_mean_exp(log_w), surrogate)

@@ -4,13 +4,12 @@ from typing import Any
 
 from ..draws import Program
 from .estimator import Estimate, Estimator, Target, check_reparametrised, elbo
-from .l_b_mixed import L_B_mixed
 
 
 class STL(Estimator):
     r"""Sticking the landing: the value of L^A, and grad 1/L sum_l log p(x, z_l) - log q(z_l|x; stop(phi)).
 
-    Roeder, Wu and Duvenaud (2017), Sticking the Landing, equation 5 and algorithm 1, https://arxiv.org/abs/1703.09194.
+    Roeder, Wu and Duvenaud (2017), Sticking the Landing, https://arxiv.org/abs/1703.09194.
     The gradient of log q by its parameters at a fixed z, the score, has mean 0 and is left out: what is left is
     unbiased for the evidence lower bound, and 0 for the guide, without noise, where q(z|x) = p(z|x). Far from there it
     may be noisier than L_A. With beta, the bound is E log p(x|z) - beta KL(q(z|x) || p(z)). Every latent has to be
@@ -34,13 +33,9 @@ class STL(Estimator):
         """The evidence lower bound."""
         return elbo(self.beta)
 
-    def references(self) -> tuple[Estimator, ...]:
-        """With the path where there is one, in closed form where there is one."""
-        return (L_B_mixed(samples=16, beta=self.beta),)
-
     def estimate(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Estimate:
-        """Equation 6 on a batch, and its gradient without the score."""
-        draws = self.draw(model, guide, *args, **kwargs)
+        """Kingma and Welling's equation 6 on a batch, and its gradient without the score."""
+        draws = self.draw(model, guide, *args, twice=True, **kwargs)
         check_reparametrised(self, draws, "Use L_A or REINFORCE, whose gradient is then by the score function.")
         bound = draws.log_weights(self.beta)
         score, score_global = draws.log_q_at_fixed_z()

@@ -126,13 +126,22 @@ def _standard_error(values: list[float]) -> float | None:
     return float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else None
 
 
+Spread = tuple[float, float | None]
+"""A mean and its standard error, None with one seed."""
+
+
 @dataclass(frozen=True)
 class AfterSeconds:
-    """A combination once each run had trained for so many seconds: mean and standard error over seeds, or None."""
+    """A combination once each run had trained for so many seconds: means and standard errors over seeds, or None.
+
+    ``elbo_gain`` and ``evidence_gain`` are the differences from the first combination, paired by seed.
+    """
 
     label: str
-    test_elbo: tuple[float, float | None] | None
-    test_log_evidence: tuple[float, float | None] | None
+    test_elbo: Spread | None
+    test_log_evidence: Spread | None
+    elbo_gain: Spread | None
+    evidence_gain: Spread | None
 
 
 def after_equal_seconds(
@@ -144,26 +153,52 @@ def after_equal_seconds(
         curves: for each label the histories of its seeds.
         evidences: the same, with ``test_log_evidence`` at the kept epochs and the last; may lack a label.
 
-    Between two measured epochs a figure is interpolated linearly in the logarithm of the seconds.
+    Between two epochs the bound is interpolated linearly in the logarithm of the seconds. log p(x) is measured at few
+    epochs: what is interpolated, or carried on by a factor of at most two, is how far it lies above the bound.
     """
     seconds = min(rows[-1]["seconds"] for seeds in curves.values() for rows in seeds)
+    bounds = {label: [_at(rows, seconds, "test_elbo") for rows in seeds] for label, seeds in curves.items()}
+    evidence = {
+        label: [b + _above(rows, seconds) for b, rows in zip(bounds[label], evidences.get(label, []), strict=False)]
+        for label in curves
+    }
+    first = next(iter(curves))
     return seconds, [
         AfterSeconds(
             label,
-            _at(seeds, seconds, "test_elbo"),
-            _at(evidences.get(label, []), seconds, "test_log_evidence"),
+            _spread(bounds[label]),
+            _spread(evidence[label]),
+            _spread(_differences(bounds[label], bounds[first])) if label != first else None,
+            _spread(_differences(evidence[label], evidence[first])) if label != first else None,
         )
-        for label, seeds in curves.items()
+        for label in curves
     ]
 
 
-def _at(seeds: list[list[Row]], seconds: float, column: str) -> tuple[float, float | None] | None:
-    if not seeds or any(rows[0]["seconds"] > seconds for rows in seeds):
-        return None  # not yet measured by then
-    values = [
-        float(np.interp(math.log(seconds), np.log([r["seconds"] for r in rows]), [r[column] for r in rows]))
-        for rows in seeds
-    ]
+def _at(rows: list[Row], seconds: float, column: str) -> float:
+    """A column at a time between its first and its last; NaN outside."""
+    times = [row["seconds"] for row in rows]
+    if not times[0] <= seconds <= times[-1]:
+        return math.nan
+    return float(np.interp(math.log(seconds), np.log(times), [row[column] for row in rows]))
+
+
+def _above(rows: list[Row], seconds: float) -> float:
+    """How far log p(x) lies above the bound; NaN where no measurement is within a factor of two."""
+    times = np.array([row["seconds"] for row in rows])
+    if np.abs(np.log(times / seconds)).min() > math.log(2):
+        return math.nan
+    gaps = [row["test_log_evidence"] - row["test_elbo"] for row in rows]
+    return float(np.interp(math.log(seconds), np.log(times), gaps))
+
+
+def _differences(values: list[float], base: list[float]) -> list[float]:
+    return [a - b for a, b in zip(values, base, strict=False)]
+
+
+def _spread(values: list[float]) -> Spread | None:
+    if not values or any(map(math.isnan, values)):
+        return None
     return float(np.mean(values)), _standard_error(values)
 
 

@@ -12,13 +12,13 @@ from .checkpoints import load_run, read_config
 from .files import read_metrics
 from .guides import Guide
 from .inference import Estimator, GradientNoise, gradient_noise, random_streams, refusals
-from .models import VAE, InputError
+from .models import VAE, BernoulliVAE, InputError
 from .models.errors import check_at_least, check_name
 from .runs import cached_data
 
 COLUMNS = (
     *("checkpoint", "epoch", "estimator", "samples", "part", "target", "variance", "variance_se", "snr"),
-    *("signal", "signal_se", "bias", "bias_se", "is_biased", "seconds", "cost", "relative_cost"),
+    *("signal", "signal_se", "bias", "bias_se", "is_biased", "reference", "seconds", "cost", "relative_cost"),
 )
 """Of ``gradients.csv``. Squares are in (nats per datum)^2: ``variance`` is tr Cov g, ``signal`` |E g|^2, ``bias``
 |E g - truth|^2; ``cost`` is (variance + bias) times seconds, ``relative_cost`` variance / signal times seconds."""
@@ -63,16 +63,15 @@ def minibatch(folder: Path, size: int, seed: int) -> torch.Tensor:
     return train.batch(torch.arange(min(size, len(train))), torch.Generator().manual_seed(pixels))
 
 
-def exact_bound(model: VAE, guide: Guide) -> Callable[[torch.Tensor], torch.Tensor] | None:
-    """The evidence lower bound of a batch in closed form or by enumeration, where the model has it."""
-    elbo = getattr(model, "elbo", None)
-    if elbo is None:
+ENUMERATED = 10**8
+"""Pixels in all: data times values of z times pixels of each, that may be held to enumerate a bound."""
+
+
+def exact_bound(model: VAE, guide: Guide, batch: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    """The evidence lower bound of a batch by enumeration, where the model can be enumerated in memory."""
+    if not isinstance(model, BernoulliVAE) or 2**model.prior.latents * batch.numel() > ENUMERATED:
         return None
-    try:
-        model.states()  # type: ignore[operator]
-    except InputError:
-        return None  # too many values
-    return lambda x: elbo(x, guide)
+    return lambda x: model.elbo(x, guide)
 
 
 def measure_noise(
@@ -86,7 +85,7 @@ def measure_noise(
         estimators,
         draws=draws,
         effort=effort,
-        exact=exact_bound(at.model, at.guide),
+        exact=exact_bound(at.model, at.guide, batch),
         by_parameter=True,
         seed=seed,
     )

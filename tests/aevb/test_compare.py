@@ -74,17 +74,26 @@ def test_the_gain_over_the_last_tenth() -> None:
     assert math.isnan(last_tenth(rising[:2]))
 
 
+def _measured(last: dict[str, float], gap: float) -> list[dict[str, float]]:
+    """log p(x) at four seconds, so far above the bound, and at the end."""
+    at_four = {"seconds": 4.0, "test_elbo": -10.0, "test_log_evidence": -10.0 + gap}
+    return [at_four, last | {"test_log_evidence": 0.0}]
+
+
 def test_what_each_had_reached_after_the_seconds_of_the_quickest() -> None:
     """The slow one is between its epochs, at a third of the way in the logarithm of the seconds, in each seed."""
-    quick = [[{"seconds": 1.0, "test_elbo": -9.0}, {"seconds": 2.0, "test_elbo": -8.0}]]
+    quick = [[{"seconds": 1.0, "test_elbo": -9.0}, {"seconds": 2.0, "test_elbo": -8.0}]] * 2
     slow = [[{"seconds": 1.0, "test_elbo": v}, {"seconds": 8.0, "test_elbo": v + 3}] for v in (-12.0, -10.0)]
-    evidence = {"slow": [[{"seconds": 4.0, "test_log_evidence": -7.0}, {"seconds": 8.0, "test_log_evidence": -6.0}]]}
+    evidence = {"slow": [_measured(rows[1], gap) for rows, gap in zip(slow, (4.0, 3.0), strict=True)]}
     seconds, found = after_equal_seconds({"quick": quick, "slow": slow}, evidence)
     assert seconds == 2.0
-    assert found[0].test_elbo == (-8.0, None)
+    assert found[0].test_elbo == (-8.0, 0.0)
     assert found[1].test_elbo == (pytest.approx(-10.0), pytest.approx(1.0))
+    assert found[1].elbo_gain == (pytest.approx(-2.0), pytest.approx(1.0))
     assert found[0].test_log_evidence is None
-    assert found[1].test_log_evidence is None, "first measured after four seconds"
+    assert found[1].test_log_evidence == (pytest.approx(-6.5), pytest.approx(0.5))  # 4 and 3 above, seen at 4 seconds
+    far = {"slow": [[{"seconds": 8.0, "test_elbo": -9.0, "test_log_evidence": -6.0}]] * 2}
+    assert after_equal_seconds({"quick": quick, "slow": slow}, far)[1][1].test_log_evidence is None
 
 
 class Page(HTMLParser):
