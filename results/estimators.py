@@ -6,6 +6,7 @@ Runs that were trained side by side share a busy machine, so their own seconds c
 estimator is timed anew, the estimators taking turns, and every run's clock is its steps times that.
 """
 
+import json
 import sys
 import time
 from collections import defaultdict
@@ -70,6 +71,12 @@ def spread(values: list[float]) -> str:
     return f"{np.mean(values):.2f} ± {np.std(values, ddof=1) / len(values) ** 0.5:.2f}"
 
 
+def _end(run: Path) -> Row:
+    """The last epoch alone, where log p(x) was not measured on the way."""
+    result = json.loads((run / "result.json").read_text())
+    return read_metrics(run)[-1] | {"test_log_evidence": result["test_log_evidence"]}
+
+
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
     found: dict[str, list[Path]] = defaultdict(list)
@@ -83,7 +90,7 @@ def main(folder: Path) -> None:
     def clocked(name: str, table: str) -> list[list[Row]]:
         """The tables of a combination's seeds, with seconds as steps of the time measured here."""
         steps = -(-len(cached_data(configs[name]).train) // configs[name].batch_size)
-        tables = (read_metrics(run, table) for run in runs[name])
+        tables = (read_metrics(run, table) if (run / table).exists() else [_end(run)] for run in runs[name])
         return [[row | {"seconds": row["epoch"] * steps * times[name] / 1000} for row in rows] for rows in tables]
 
     curves = {name: clocked(name, "metrics.csv") for name in runs}
