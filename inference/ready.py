@@ -25,7 +25,7 @@ def ready(
     """
     batches = Loader(data.data, data.device).in_order(batch_size)
     first = next(batches)
-    with private_parameters(), forked_rng():
+    with private_parameters(), forked_rng(0):  # what an estimator takes from its first batch is the same every time
         kept = set(pyro.get_param_store().keys())
         pair = inspect(model, guide, first)
         check_trainable(pair, model, guide, batch_size, len(data))

@@ -207,7 +207,7 @@ class Training:
         """A copy of everything that the rest of the run depends on."""
         return {
             "weights": self._weights(),
-            "estimator": _copies(self.estimator.parameters()),
+            "estimator": _copies(self.estimator.state()),
             "optimizer": copy.deepcopy(self.optimizer.state_dict()),
             "noise": self.noise,
             "order": self.order.get_state(),
@@ -220,7 +220,7 @@ class Training:
     def restore(self, state: State) -> None:
         """Go back to a state."""
         _assign(self.pair.parameters | self._buffers(), state["weights"])
-        _assign(self.estimator.parameters(), state["estimator"])
+        _assign(self.estimator.state(), state["estimator"])
         self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
         self.optimizer.zero_grad()
         self.noise = state["noise"]

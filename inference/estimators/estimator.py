@@ -126,6 +126,10 @@ class Estimator(Trace_ELBO, ABC):
         """What the estimator itself learns, by name, once it has seen a batch; most learn nothing."""
         return {}
 
+    def state(self) -> dict[str, Tensor]:
+        """All that it carries from one batch to the next."""
+        return self.parameters()
+
     def _guess_max_plate_nesting(self, model: Program, guide: Program, args: Any, kwargs: Any) -> None:
         """Pyro's, without its log line, and without advancing the random stream: L samples see the noise of one."""
         with forked_rng(), torch.no_grad():

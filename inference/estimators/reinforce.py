@@ -26,7 +26,7 @@ class REINFORCE(Estimator):
         samples: L, the number of draws of z per datum.
         beta: the weight of the KL.
         baseline: ``network``: C(x) is a network of x with one hidden layer of tanh units, trained beside the pair by
-            least squares (NVIL's input-dependent baseline, whose running mean is the network's last bias);
+            least squares (NVIL's input-dependent baseline), which starts at the bound of the first batch;
             ``others``: C is the mean of what the datum's other draws earned (Kool, van Hoof and Welling 2019,
             https://openreview.net/forum?id=r1lgTGL5DE; at least 2 samples); ``none``: 0. NVIL's division by the
             signal's running deviation, which rescales the gradient, is left to the optimizer.
@@ -72,6 +72,10 @@ class REINFORCE(Estimator):
         """Those of the baseline's network."""
         return dict(self.network.named_parameters(prefix="baseline")) if self.network else {}
 
+    def state(self) -> dict[str, Tensor]:
+        """Those, and where the baseline was first."""
+        return self.parameters() | (dict(self.network.named_buffers(prefix="baseline")) if self.network else {})
+
     def estimate(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Estimate:
         """NVIL's gradient on a batch."""
         draws = self.draw(model, guide, *args, hold=True, **kwargs)
@@ -87,10 +91,10 @@ class REINFORCE(Estimator):
             return (bound - bound.mean(0)) * self.samples / (self.samples - 1), bound.new_zeros(())
         if self.baseline == "none":
             return bound, bound.new_zeros(())
-        residual = bound - self._network(draws.plate.batch, args)
+        residual = bound - self._network(bound, draws.plate.batch, args)
         return residual.detach(), 0.5 * residual.square().mean()
 
-    def _network(self, batch: int, args: Any) -> Tensor:
+    def _network(self, bound: Tensor, batch: int, args: Any) -> Tensor:
         """C(x), ``(B,)``, of the first element of the batch."""
         x = args[0] if args else None
         if not isinstance(x, Tensor) or len(x) != batch or not x.is_floating_point():
@@ -98,11 +102,27 @@ class REINFORCE(Estimator):
                 f"The baseline of REINFORCE is a network of the pair's first argument, which has to be a row of "
                 f"numbers for each of the {batch} data.\n  Use REINFORCE(baseline='others', samples=2) for this pair."
             )
-        x = x.reshape(batch, -1)
         if self.network is None:
             with forked_rng(0):
-                layers = nn.Linear(x.shape[1], self.hidden), nn.Tanh(), nn.Linear(self.hidden, 1)
-                self.network = nn.Sequential(*layers).to(x)
+                self.network = _Baseline(bound.mean(), x[0].numel(), self.hidden).to(x)
             self._name = f"REINFORCE-{next(_numbers)}"  # another estimator has another network
         pyro.module(self._name, self.network)
-        return self.network(x).squeeze(-1)
+        return self.network(x.reshape(batch, -1))
+
+
+class _Baseline(nn.Module):
+    """C(x) = c + u network(x), ``(B,)``: c is the bound at first and u its size, so that C is near from the start."""
+
+    centre: Tensor
+    unit: Tensor
+
+    def __init__(self, centre: Tensor, inputs: int, hidden: int) -> None:
+        super().__init__()
+        self.register_buffer("centre", centre.clone())
+        self.register_buffer("unit", centre.abs().clamp(min=1.0))
+        self.layers = nn.Sequential(nn.Linear(inputs, hidden), nn.Tanh(), nn.Linear(hidden, 1))
+        nn.init.zeros_(self.layers[-1].weight)  # type: ignore[arg-type]
+        nn.init.zeros_(self.layers[-1].bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.centre + self.unit * self.layers(x).squeeze(-1)

@@ -59,7 +59,7 @@ def same(a: list[Tensor], b: list[Tensor]) -> bool:
 
 
 @pytest.mark.parametrize("latents", [2, 10])
-@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("estimator", ["L_A", "L_B", "STL"])
 def test_a_linear_vae_reaches_probabilistic_pca(estimator: str, latents: int) -> None:
     """REFERENCES: the exact log-likelihood within 0.1 nats of PCA's, and never above it by more than rounding."""
     x = load("digits", binarisation="none").train.batch(torch.arange(1437))
