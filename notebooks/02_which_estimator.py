@@ -86,8 +86,9 @@ for name in four:
 # %% [markdown]
 # Before training `L_B` is by far the quietest: the code says nothing of the image yet, the KL is most of what changes,
 # and it is exact. After training the order is another. `STL`'s noise vanishes where q(z|x) = p(z|x), and training has
-# brought the guide near it; what `L_B` saves is small beside the noise of the reconstruction, which `L_A` has too. Does
-# L^B have less variance? It depends on where one stands, and against what: measure.
+# brought the guide near it; what `L_B` saves is small beside the noise of the reconstruction, which `L_A` has too. And
+# `REINFORCE` is not the noisiest once its baseline knows these images, which the instrument has let it learn first.
+# Does L^B have less variance? It depends on where one stands, and against what: measure.
 #
 # ## More samples: signal and noise
 #
@@ -227,7 +228,7 @@ for name, row in of_the_guide(gradient_noise(model, guide, x, both, draws=50)).i
 
 # %%
 assert before["L_B"].variance < before["STL"].variance < before["L_A"].variance < before["REINFORCE"].variance
-assert after["STL"].variance < after["L_B"].variance < after["L_A"].variance < after["REINFORCE"].variance
+assert after["STL"].variance < after["L_B"].variance < after["L_A"].variance
 assert slope(wide["IWAE"]) < -0.3
 assert slope(wide["DReG"]) > 0.3
 assert slope(narrow["DReG"]) < 0.4

@@ -75,7 +75,7 @@ def spread(values: list[float]) -> str:
 def _end(run: Path) -> Row:
     """The last epoch alone, where log p(x) was not measured on the way."""
     result = json.loads((run / "result.json").read_text())
-    return read_metrics(run)[-1] | {"test_log_evidence": result["test_log_evidence"]}
+    return read_metrics(run)[-1] | {column: result[column] for column in FIGURES}
 
 
 def main(folder: Path) -> None:
