@@ -3,10 +3,10 @@
 import torch
 
 from .batches import Batch
-from .draws import Program
 from .estimators import Estimator
 from .pair import Pair
 from .randomness import RandomState, set_random_state
+from .sites import Program
 
 
 class DivergenceError(ArithmeticError):

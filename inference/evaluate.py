@@ -9,11 +9,11 @@ from torch import nn
 
 from .batches import Batch, Data, Loader
 from .choose import make_estimator
-from .draws import Program
 from .estimators import Estimate, Estimator
 from .pair import check_observed, check_plate, inspect
 from .parameters import private_parameters
 from .randomness import forked_rng, random_streams
+from .sites import Program
 
 DRAWS_AT_ONCE = 2**14
 """Latent draws held in memory together; a network's widest layer holds that many rows."""

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import torch
 
 from .batches import Data
-from .draws import Program
 from .estimators import Estimator
 from .history import History, Row
+from .sites import Program
 from .training import Training
 
 

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from ..models.errors import InputError, check_at_least
 from .batches import Batch
-from .draws import Program
 from .estimators import Estimator
 from .estimators.references import references
 from .evaluate import as_evaluated
 from .pair import Pair, inspect
 from .parameters import private_parameters
 from .randomness import forked_rng
+from .sites import Program
 
 GROUPS = 10
 """Draws fall into ten independent groups; what differs between them is the error of a figure."""

@@ -7,9 +7,10 @@ from torch.distributions import Distribution, Independent, kl_divergence
 
 from ..models.errors import InputError
 from .batches import Data
-from .draws import Latent, Plate, Program, describe
+from .draws import Latent
 from .estimators import L_A
 from .evaluate import DRAWS_AT_ONCE, held_out
+from .sites import Plate, Program, describe
 
 
 def kl_per_latent(model: Program, guide: Program, data: Data, *, seed: int = 0) -> dict[str, Tensor]:

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from ..models.errors import InputError
 from .batches import Batch, Data
-from .draws import Program
 from .estimators import L_A
 from .evaluate import DRAWS_AT_ONCE, held_out
+from .sites import Program
 
 
 @dataclass(frozen=True)

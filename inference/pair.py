@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from ..models.errors import InputError
 from .batches import Batch
-from .draws import Plate, Program, Site, data_sites, describe, in_plate, latent_sites, sample_sites
 from .randomness import forked_rng
+from .sites import Plate, Program, Site, data_sites, describe, in_plate, latent_sites, sample_sites
 from .support import check_support
 
 

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from ..models.errors import InputError
 from .batches import Batch, Loader
-from .draws import Program
 from .estimators import Estimate, Estimator, KLPath
 from .pair import Pair, check_observed, check_plate, inspect
 from .parameters import private_parameters
 from .randomness import forked_rng
+from .sites import Program
 
 
 def ready(

@@ -14,7 +14,6 @@ from ..models.errors import InputError, check_at_least, check_name, check_seed
 from .batches import Batch, Data, Loader
 from .choose import make_estimator
 from .divergence import DivergenceError, culprit
-from .draws import Program
 from .estimators import Estimator
 from .evaluate import evaluate
 from .history import History, Row
@@ -22,6 +21,7 @@ from .optimizers import LEARNING_RATES, OPTIMIZERS, SCHEDULES
 from .parameters import private_parameters
 from .randomness import forked_rng, random_state, random_streams, set_random_state
 from .ready import ready, remember
+from .sites import Program
 
 State = dict[str, Any]
 

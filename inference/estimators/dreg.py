@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from ...models.errors import InputError
-from ..draws import Draws, Plate, Program, Site, is_moved, no_density
+from ..draws import Draws
+from ..sites import Plate, Program, Site, is_moved, no_density
 from .estimator import Estimate, check_reparametrised
 from .importance import ImportanceWeighted, log_mean_exp
 

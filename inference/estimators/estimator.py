@@ -10,8 +10,9 @@ from pyro.infer import Trace_ELBO
 from torch import Tensor
 
 from ...models.errors import InputError, check_at_least
-from ..draws import Draws, Link, Program, describe, draw, sample_sites
+from ..draws import Draws, Link, draw
 from ..randomness import forked_rng
+from ..sites import Program, describe, sample_sites
 
 KLPath = Literal["analytic", "monte-carlo", "none"]
 

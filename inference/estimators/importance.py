@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ...models.errors import InputError
-from ..draws import Draws, Program
+from ..draws import Draws
+from ..sites import Program
 from .estimator import Estimator, Target
 
 

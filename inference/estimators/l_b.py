@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from ...models.errors import InputError
-from ..draws import Draws, Latent, Program, describe
+from ..draws import Draws, Latent
+from ..sites import Program, describe
 from .estimator import Estimate, Estimator, Target, check_reparametrised, elbo
 
 

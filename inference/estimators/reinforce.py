@@ -7,8 +7,9 @@ import pyro
 from torch import Tensor, nn
 
 from ...models.errors import InputError, check_at_least, check_name
-from ..draws import Draws, Program
+from ..draws import Draws
 from ..randomness import forked_rng
+from ..sites import Program
 from .estimator import Estimate, Estimator, Target, elbo
 
 _numbers = itertools.count(1)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ...models.errors import InputError
-from ..draws import Program
+from ..sites import Program
 from .estimator import Estimate, Target
 from .importance import ImportanceWeighted, log_mean_exp
 

@@ -9,7 +9,8 @@ from pyro.poutine import Trace
 from torch import Tensor
 
 from ...models.errors import InputError
-from ..draws import Draws, Plate, Program, sample_sites
+from ..draws import Draws
+from ..sites import Plate, Program, sample_sites
 from .estimator import Estimate, Target
 from .importance import ImportanceWeighted, iwae, log_mean_exp
 

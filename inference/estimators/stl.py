@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ..draws import Program
+from ..sites import Program
 from .estimator import Estimate, Estimator, Target, check_reparametrised, elbo
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ...models.errors import check_at_least
-from ..draws import Program
+from ..sites import Program
 from .estimator import Estimate
 from .importance import ImportanceWeighted, log_mean_exp
 
