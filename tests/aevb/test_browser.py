@@ -48,8 +48,9 @@ def test_the_report_opens_from_disk_fits_and_sorts(width: int, browser: Any, rep
     assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
     assert page.locator("figure").count() == page.locator("figcaption").count() > 5
 
-    column = page.locator("th button", has_text="ELBO, test")
-    cells = "[...document.querySelectorAll('tbody tr')].map(row => +row.cells[2].dataset.value)"
+    figures = page.locator("table").first
+    column = figures.locator("th button", has_text="ELBO, test")
+    cells = "[...document.querySelector('tbody').rows].map(row => +row.cells[2].dataset.value)"
     column.click()
     down = page.evaluate(cells)
     assert len(down) == 4
