@@ -30,6 +30,7 @@ from aevb.inference import (
     WakeWake,
     fit,
 )
+from aevb.inference.estimators.vimco import _without_each
 from aevb.models import MLP, BernoulliVAE, FactorialBernoulli, Gaussian, InputError, Program
 
 K = 4.5
@@ -332,3 +333,10 @@ def test_more_latents_than_can_be_enumerated_are_refused() -> None:
     model = BernoulliVAE(FactorialBernoulli(20), MLP(20, 4), Gaussian(variance="shared"))
     with pytest.raises(InputError, match="2\\^20 values of z are too many"):
         model.log_evidence(torch.zeros(1, 4))
+
+
+def test_vimcos_baseline_is_the_bound_with_the_others_geometric_mean(float64: None) -> None:
+    """Weights 1, 2, 4: without the first, log of the mean of sqrt(8), 2, 4; and so on. Any would be unbiased."""
+    found = _without_each(torch.tensor([[1.0], [2.0], [4.0]]).log()).squeeze(1)
+    replaced = torch.tensor([[8**0.5, 2.0, 4.0], [1.0, 2.0, 4.0], [1.0, 2.0, 2**0.5]])
+    assert torch.allclose(found, replaced.mean(1).log(), rtol=1e-12)
