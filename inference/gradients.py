@@ -3,8 +3,8 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from statistics import median
 
@@ -50,7 +50,7 @@ class GradientNoise:
     bias: float
     bias_se: float
     seconds: float
-    reference: str = ""
+    reference: str
 
     @property
     def is_biased(self) -> bool:
@@ -63,7 +63,7 @@ class GradientNoise:
 
     @property
     def snr(self) -> float:
-        """Signal-to-noise ratio, ``|E g| / sqrt(tr Cov g)`` (Rainforth et al. 2018, equation 7, for all parameters)."""
+        """Signal-to-noise ratio, ``|E g| / sqrt(tr Cov g)`` (Rainforth et al. 2018, for all parameters)."""
         if not self.variance:
             return math.inf if self.signal > 0 else math.nan
         return math.sqrt(max(self.signal, 0.0) / self.variance)
@@ -146,8 +146,7 @@ def gradient_noise(
                 parts = {role: list(parameters)} | ({p: [p] for p in parameters} if by_parameter else {})
                 for part, members in parts.items():
                     if members:
-                        row = _row(name, part, wanted, sample, truth, members, seconds[name])
-                        rows.append(replace(row, reference=taken_from))
+                        rows.append(_row(name, part, wanted, sample, truth, taken_from, members, seconds[name]))
     return rows
 
 
@@ -169,11 +168,12 @@ def refusals(
 @contextmanager
 def _quiet(model: Program, guide: Program, seed: int) -> Iterator[None]:
     """The pair's own parameters and noise, evaluation mode, Pyro's checks off."""
-    with ExitStack() as stack:
-        stack.enter_context(as_evaluated(model, guide))
-        stack.enter_context(private_parameters(keep=False))
-        stack.enter_context(forked_rng(seed))
-        stack.enter_context(pyro.validation_enabled(False))
+    with (
+        as_evaluated(model, guide),
+        private_parameters(keep=False),
+        forked_rng(seed),
+        pyro.validation_enabled(False),
+    ):
         yield
 
 
@@ -302,7 +302,14 @@ class _Truths:
 
 
 def _row(
-    name: str, part: str, target: str, sample: _Sample, truth: _Sample, members: list[str], seconds: float
+    name: str,
+    part: str,
+    target: str,
+    sample: _Sample,
+    truth: _Sample,
+    reference: str,
+    members: list[str],
+    seconds: float,
 ) -> GradientNoise:
     own, true, off = (torch.zeros(GROUPS, GROUPS, dtype=torch.float64) for _ in range(3))
     for member in members:
@@ -324,6 +331,7 @@ def _row(
         bias=bias,
         bias_se=bias_se,
         seconds=seconds,
+        reference=reference,
     )
 
 

@@ -28,7 +28,7 @@ from .compare import (
 )
 from .config import Config
 from .files import atomic, fresh_folder, read_metrics, write_json, write_table
-from .gradients import Row, checkpoints, measure_noise, minibatch, ranking, usable
+from .gradients import HEADINGS, Row, cells, checkpoints, measure_noise, minibatch, ranking, usable
 from .inference import Estimator
 from .models import InputError
 from .models.errors import check_at_least, check_seed
@@ -137,20 +137,11 @@ def _print_gradients(rows: list[Row], last: str) -> None:
         table = Table(title=f"gradient of the {part}, {last}", title_justify="left", box=box.SIMPLE)
         for heading in ("target", "estimator"):
             table.add_column(heading)
-        for heading in ("noise", "signal-to-noise", "bias", "ms a step", "error² x s", "noise²/signal² x s"):
+        for heading in HEADINGS:
             table.add_column(heading, justify="right")
         for target, found in ranking([row for row in rows if row["checkpoint"] == last], part):
             for place, row in enumerate(found):
-                table.add_row(
-                    "" if place else target,
-                    row["estimator"],
-                    f"{row['variance'] ** 0.5:.3g}",
-                    f"{row['snr']:.3g}",
-                    f"{row['bias'] ** 0.5:.2g}" if row["is_biased"] else "none seen",
-                    f"{1000 * row['seconds']:.2f}",
-                    f"{row['cost']:.2g}",
-                    f"{row['relative_cost']:.2g}",
-                )
+                table.add_row("" if place else target, row["estimator"], *cells(row))
         console.print(table)
     console.print(
         "Within a target the best come first, by squared error times seconds. Across targets compare the last column, "

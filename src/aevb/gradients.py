@@ -51,7 +51,7 @@ def checkpoints(folder: Path, names: Sequence[str] = ()) -> Iterator[Checkpoint]
         if name == "start":
             model, guide = make_pair(last.config, cached_data(last.config).pixels)
         else:
-            model, guide, _ = load_run(folder, name)
+            model, guide, _ = last if name == "last" else load_run(folder, name)
         yield Checkpoint(name, epoch, model, guide)
 
 
@@ -108,6 +108,21 @@ def usable(at: Checkpoint, batch: torch.Tensor, estimators: dict[str, Estimator]
     if len(refused) == len(estimators):
         raise InputError(next(iter(refused.values())))
     return {name: estimator for name, estimator in estimators.items() if name not in refused}
+
+
+HEADINGS = ("noise", "signal-to-noise", "bias", "ms a step", "error² × s", "noise²/signal² × s")
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """What a table shows of a row, under :data:`HEADINGS`."""
+    return (
+        f"{row['variance'] ** 0.5:.3g}",
+        f"{row['snr']:.3g}",
+        f"{row['bias'] ** 0.5:.2g}" if row["is_biased"] else "none seen",
+        f"{1000 * row['seconds']:.2f}",
+        f"{row['cost']:.2g}",
+        f"{row['relative_cost']:.2g}",
+    )
 
 
 def ranking(rows: list[Row], part: str) -> list[tuple[str, list[Row]]]:

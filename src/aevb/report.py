@@ -13,7 +13,7 @@ from . import __version__
 from .compare import AXES, AfterSeconds, Difference, Summary
 from .config import Config
 from .files import atomic
-from .gradients import Row, ranking
+from .gradients import HEADINGS, Row, cells, ranking
 from .plots import write_figures
 
 COLUMNS = {
@@ -94,6 +94,8 @@ def write_report(
         command=command,
         gain=gain,
         noise=_last(noise),
+        noise_headings=HEADINGS,
+        cells=cells,
         race_seconds=race[0],
         race=race[1] if len(race[1]) > 1 and same_density else [],
         version=__version__,
