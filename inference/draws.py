@@ -5,6 +5,7 @@ it is the estimator's own line.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,7 +21,7 @@ from pyro.util import check_model_guide_match
 from torch import Tensor
 
 from ..models.errors import InputError
-from .randomness import forked_rng, random_state, set_random_state
+from .randomness import Noise
 from .sites import Plate, Program, Site, data_sites, in_plate, is_moved, latent_sites, log_q_held, no_density
 
 Link = Callable[[Site], Tensor]  # what the model sees of a latent that the guide has drawn
@@ -158,19 +159,19 @@ def draw(
     model, guide = elbo._vectorized_num_particles(model), elbo._vectorized_num_particles(guide)
     if (hold or link or twice) and isinstance(poutine.unwrap(guide), Messenger):
         raise InputError("This estimator runs guide and model apart; an effect-handler guide runs both. Use L_A.")
-    noise = random_state() if twice else None
-    if hold:
-        model_trace, guide_trace = _held_traces(elbo, model, _Hold()(guide), args, kwargs)
-    elif link is None:
-        model_trace, guide_trace = elbo._get_trace(model, guide, args, kwargs)
-    else:
-        model_trace, guide_trace = _linked_traces(elbo, model, guide, args, kwargs, link)
+    noise = Noise() if twice else None
+    with noise.recorded() if noise else nullcontext():
+        if hold:
+            model_trace, guide_trace = _held_traces(elbo, model, _Hold()(guide), args, kwargs)
+        elif link is None:
+            model_trace, guide_trace = elbo._get_trace(model, guide, args, kwargs)
+        else:
+            model_trace, guide_trace = _linked_traces(elbo, model, guide, args, kwargs, link)
     plate = Plate.of(model_trace, -int(elbo.max_plate_nesting) if elbo.num_particles > 1 else None)
 
     def guide_held() -> Trace:
         assert noise is not None
-        with forked_rng():
-            set_random_state(noise)
+        with noise.again():
             return poutine.trace(_Hold()(guide)).get_trace(*args, **kwargs)
 
     observed = tuple(data_sites(model_trace))

@@ -32,6 +32,7 @@ def fit(
     evaluation_samples: int = 1,
     seed: int = 0,
     device: str | torch.device = "auto",
+    engine: str = "auto",
     on_epoch: Callable[[Row], None] | None = None,
 ) -> History:
     """Train a pair: Kingma and Welling (2013), algorithm 1, for any Pyro model and guide.
@@ -61,6 +62,10 @@ def fit(
         evaluation_samples: draws of z per datum for those two, with the same noise at every epoch.
         seed: of the order of the data, of their noise and of the draws of z.
         device: ``auto`` moves modules to CUDA where there is one; or a device. Bare functions stay where they are.
+        engine: ``svi`` runs the pair through Pyro at every step; ``fast`` runs it once and replays the tensor
+            operations that it did, the first steps and one in a thousand checked against the pair itself; ``auto`` is
+            ``fast`` from 500 steps on, and ``svi`` for a pair that cannot be replayed. ``history.engine`` and
+            ``history.engine_note`` say which it was, and why.
         on_epoch: called with each row of the history.
 
     Returns:
@@ -98,6 +103,7 @@ def fit(
         evaluation_samples=evaluation_samples,
         seed=seed,
         device=device,
+        engine=engine,
     )
     while not training.done:
         row = training.epoch()

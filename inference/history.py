@@ -31,7 +31,9 @@ Row = dict[str, float]
 
 @dataclass
 class History:
-    """The rows of a run, the KL path of each latent site, and why the run stopped.
+    """The rows of a run, the KL path of each latent site, how its steps were computed, and why the run stopped.
+
+    ``engine`` is ``svi`` or ``fast``; ``engine_note`` says why it was not ``fast``, or which library multiplied.
 
     Example:
         >>> history = History(rows=[dict.fromkeys(COLUMNS, 0.0) | {"epoch": 1, "train_elbo": -25.0}])
@@ -41,6 +43,8 @@ class History:
 
     rows: list[Row] = field(default_factory=list)
     kl_path: dict[str, KLPath] = field(default_factory=dict)
+    engine: str = "svi"
+    engine_note: str = ""
     stopped: str = "epochs done"
     best_epoch: int | None = None
 

@@ -14,6 +14,7 @@ from ..models.errors import InputError, check_at_least, check_name, check_seed
 from .batches import Batch, Data, Loader
 from .choose import make_estimator
 from .divergence import DivergenceError, culprit
+from .engines import CannotReplay, Step, WrongReplay, make_engine, restored, without_replay
 from .estimators import Estimator
 from .evaluate import evaluate
 from .history import History, Row
@@ -55,6 +56,7 @@ class Training:
         evaluation_samples: int,
         seed: int,
         device: str | torch.device,
+        engine: str = "auto",
     ) -> None:
         self.model, self.guide = model, guide
         self.estimator = make_estimator(estimator, samples=samples, beta=beta).fresh()
@@ -97,31 +99,54 @@ class Training:
             ],
             lr=self.learning_rate,
         )
-        self.optimizer.zero_grad()
         remember(self.pair, model, guide)
+        self.asked = engine
+        self.verified: State | None = None  # the beginning of the last epoch in which a replay was compared
+        self.engine = make_engine(
+            engine,
+            Step(self.estimator, model, guide, self.trained),
+            steps=self._total_steps,
+            batch_size=self.batch_size,
+            seed=seed,
+        )
 
     @property
     def done(self) -> bool:
         """Whether the epochs are done or the validation bound has stopped improving."""
         return len(self.history) >= self.epochs or self.history.stopped != "epochs done"
 
+    @property
+    def trained(self) -> tuple[Tensor, ...]:
+        """All parameters, in the optimizer's order."""
+        return tuple(parameter for group in self.optimizer.param_groups for parameter in group["params"])
+
     def epoch(self) -> Row:
         """Train on every datum once and return the new row of the history.
+
+        Where the engine cannot replay the pair's steps, they are made by running it; where it finds that it no longer
+        can, training goes back to the last epoch in which it was seen that it could.
 
         Raises:
             DivergenceError: a bound, gradient or parameter is not finite. As after a KeyboardInterrupt, the pair holds
                 the parameters that it had before the epoch.
         """
-        start = self.state()
+        start, checks = self.state(), self.engine.checks
         try:
             with self._own_world():
                 totals = self._pass()
             if not self._finite(totals):
                 self.restore(start)
                 raise self._diagnose()
+            self.history.engine, self.history.engine_note = self.engine.name, self.engine.note
             row = self._row(totals)
             self.history.rows.append(row)
             self._stop_early(row)
+            if self.verified is None or self.engine.checks > checks:
+                self.verified = start
+        except CannotReplay as reason:
+            self.restore(self.verified if self.verified and isinstance(reason, WrongReplay) else start)
+            self.engine = without_replay(self.engine, self.asked, reason)
+            return self.epoch()
         except BaseException:
             self.restore(start)
             raise
@@ -130,6 +155,7 @@ class Training:
     def _pass(self) -> Tensor:
         """One epoch of algorithm 1; returns the sums of bound, elbo, reconstruction, kl and kl_global."""
         started = time.perf_counter()
+        self.engine.begin_epoch()
         totals = torch.zeros(5, device=self.device)
         for batch in self._batches():
             totals += self._step(batch)
@@ -143,18 +169,15 @@ class Training:
             yield self.data[indices]
 
     def _step(self, batch: Batch) -> Tensor:
-        self.estimator.beta = self._beta()
-        estimate = self.estimator.estimate(self.model, self.guide, *batch)
-        (-estimate.surrogate).backward()
+        sums, gradients = self.engine(self.steps, self._beta(), batch)
+        for parameter, gradient in zip(self.trained, gradients, strict=True):
+            parameter.grad = gradient if gradient is None else _laid_out(gradient, parameter)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate * self.schedule(self.steps / self._total_steps)
         self.optimizer.step()
-        self.optimizer.zero_grad()
         self.steps += 1
         self.images += len(batch[0])
-        kl_global = estimate.kl_global.expand_as(estimate.bound)
-        per_datum = (estimate.bound, estimate.elbo, estimate.reconstruction, estimate.kl, kl_global)
-        return torch.stack(per_datum).detach().sum(1)
+        return sums
 
     def _beta(self) -> float:
         """The weight of the KL at this step: it rises linearly from 0 over the epochs of the warm-up."""
@@ -209,6 +232,7 @@ class Training:
             "weights": self._weights(),
             "estimator": _copies(self.estimator.state()),
             "optimizer": copy.deepcopy(self.optimizer.state_dict()),
+            "engine": self.engine.state(),
             "noise": self.noise,
             "order": self.order.get_state(),
             "pixels": self.data.generator.get_state(),
@@ -222,7 +246,7 @@ class Training:
         _assign(self.pair.parameters | self._buffers(), state["weights"])
         _assign(self.estimator.state(), state["estimator"])
         self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
-        self.optimizer.zero_grad()
+        self.engine = restored(self.engine, state["engine"])
         self.noise = state["noise"]
         self.order.set_state(state["order"])
         self.data.generator.set_state(state["pixels"])
@@ -268,6 +292,13 @@ class Training:
 
 def _copies(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+
+def _laid_out(gradient: Tensor, parameter: Tensor) -> Tensor:
+    """A gradient that lies in memory as its parameter does, which fused optimizers take for granted."""
+    if gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)
 
 
 @torch.no_grad()

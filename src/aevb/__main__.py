@@ -134,6 +134,12 @@ def _common(command: argparse.ArgumentParser) -> None:
     _option(command, "evidence-samples", "K of log p(x)", type=int)
     _option(command, "data-seed", "of the split and of what is binarised once", type=int)
     _option(command, "seed", "of weights, minibatches and noise (compare: the first one)", type=int)
+    _option(
+        command,
+        "engine",
+        "svi: run the pair at every step; fast: replay its operations; auto: fast where it pays",
+        choices=["auto", "svi", "fast"],
+    )
     _option(command, "device", "auto: CUDA where there is one", choices=["auto", "cpu", "cuda"])
     _option(command, "threads", "of the CPU, for one run (default: train all, compare 1)", type=int)
     _option(command, "keep-epochs", "epochs whose checkpoints are kept", type=int, nargs="+", metavar="N")

@@ -246,6 +246,8 @@ def _show_run(out: Path, config: Config, result: Result, checkpoint: str = "last
         table.add_row("KL per latent", "", f"{text}, largest first")
     if "kl_path" in result:
         table.add_row("KL path", "", f"{result['kl_path']}: how each latent's KL entered the bound")
+    if "engine" in result:
+        table.add_row("engine", "", ", ".join(filter(None, (result["engine"], result.get("engine_note")))))
     console = _console()
     console.print(table)
     console.print(f"Pictures in {out / 'figures'}")

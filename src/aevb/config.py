@@ -36,6 +36,7 @@ class Config:
     evidence_samples: int = 1000
     data_seed: int = 0
     seed: int = 0
+    engine: str = "auto"
     device: str = "auto"
     threads: int | None = None
     keep_epochs: tuple[int, ...] = ()

@@ -80,6 +80,7 @@ class Run:
             evaluation_samples=max(1, 3_000 // len(data.test)),
             seed=config.seed,
             device=config.device,
+            engine=config.engine,
         )
 
     def train(self, folder: Path, on_epoch: Callable[[Row], None] | None = None, resume: bool = False) -> Result:
@@ -180,7 +181,7 @@ class Run:
             "samples": training.estimator.samples,
             "beta": training.beta,
             "binarisation": self.data.binarisation,
-            "engine": "svi",
+            "engine": history.engine,
             "device": str(training.device),
             "epochs": len(history),
             "steps": training.steps,
@@ -190,6 +191,7 @@ class Run:
             "kl_path": " ".join(f"{site}:{path}" for site, path in history.kl_path.items()),
             "how": self.data.how,
             "binarisation_seed": self.data.binarisation_seed,
+            "engine_note": history.engine_note,
             "threads": config.threads,
             "stopped": history.stopped,
         }

@@ -1,0 +1,40 @@
+"""How the steps of a run are computed."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from ..batches import Batch
+from .step import Outcome, Step
+
+
+class Engine(ABC):
+    """Computes the steps of one run.
+
+    Attributes:
+        name: ``svi`` or ``fast``.
+        note: why it is not ``fast``, or how it is.
+        checks: how often its steps have been compared with the pair's own.
+    """
+
+    name: str
+    note: str
+    checks: int = 0
+
+    def __init__(self, step: Step) -> None:
+        self.step = step
+
+    @abstractmethod
+    def begin_epoch(self) -> None:
+        """Called before the first step of each epoch: in between anybody may have changed the pair."""
+
+    @abstractmethod
+    def __call__(self, number: int, beta: float, batch: Batch) -> Outcome:
+        """The outcome of step ``number`` of the run, as :class:`Step` gives it.
+
+        Raises:
+            CannotReplay: the epoch has to be done anew, by running the pair.
+        """
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs to compute the same bits."""
+        return {"name": self.name, "note": self.note}

@@ -1,0 +1,115 @@
+"""Running the pair once, and replaying what it did."""
+
+import random
+from typing import Any
+
+import torch
+from torch.fx import GraphModule
+
+from ..batches import Batch
+from ..randomness import random_state, set_random_state
+from .check import Kept, compare
+from .engine import Engine
+from .products import fastest_library, use_onednn
+from .python_state import State, changed, python_state
+from .shorten import shorten
+from .step import Outcome, Step
+from .trace import CannotReplay, WrongReplay, trace
+
+CHECKED_FIRST, CHECKED_EVERY = 3, 1000
+CHANGES = 5
+"""How often a pair may be changed between epochs before it is trained by running it."""
+
+
+class Fast(Engine):
+    """Runs the pair once, and then replays the tensor operations that it did.
+
+    The graph is of one step with full minibatches; an epoch's last and smaller batch runs the pair. Parameters,
+    buffers, the batch, beta and the noise enter at each replay; everything else that Python computed is in the graph
+    for good. So that this is never wrong in silence: the step is traced twice; a pair that leaves Python changed is
+    refused; one that somebody changes between epochs is traced anew; and the first steps, and one in a thousand at
+    random, are also computed by running the pair on the same noise, and compared.
+    """
+
+    name = "fast"
+
+    def __init__(self, step: Step, batch_size: int, seed: int) -> None:
+        super().__init__(step)
+        self.batch_size, self.seed = batch_size, seed
+        self.products: str | None = None  # the library of matrix products, once it is chosen
+        self.graph: GraphModule | None = None
+        self.python: State = {}
+        self.changes = self.checks = 0
+
+    def begin_epoch(self) -> None:
+        """Trace the pair anew if somebody has changed it since."""
+        if self.graph is not None and (path := changed(self.python, self._python_state())):
+            self.graph = None
+            self.changes += 1
+            if self.changes > CHANGES:
+                raise CannotReplay(f"{path} changes between epochs, and tracing anew would cost more than it saves")
+
+    def __call__(self, number: int, beta: float, batch: Batch) -> Outcome:
+        """Replay the step; trace it first, or look at it twice, where it is time to."""
+        if len(batch[0]) != self.batch_size:
+            return self.step(beta, *batch)
+        if self.graph is None:
+            self.graph = self._trace(beta, batch)
+            self.traced_at = self.check_next = number
+        if number < self.check_next:
+            return self._replay(beta, batch)
+        outcome = self._checked(beta, batch)
+        self.checks += 1
+        first = number + 1 < self.traced_at + CHECKED_FIRST
+        self.check_next = number + 1 + (0 if first else random.Random(f"{self.seed} {number}").randrange(CHECKED_EVERY))
+        return outcome
+
+    def _trace(self, beta: float, batch: Batch) -> GraphModule:
+        before, noise = self._python_state(), random_state()
+        with Kept(self.step):
+            sums = self.step(beta, *batch).sums
+            set_random_state(noise)
+            self.python = self._python_state()
+            if path := changed(before, self.python):
+                raise CannotReplay(f"running the pair changes {path}, which a graph would not")
+            self._beta = torch.tensor(beta, dtype=sums.dtype, device=sums.device)
+            graph = shorten(trace(self.step, self._beta, *batch))
+        self.products = self.products or fastest_library()
+        if self.products == "onednn":
+            use_onednn(graph)
+        return graph
+
+    def _python_state(self) -> State:
+        state = python_state(model=self.step.model, guide=self.step.guide, estimator=self.step.estimator)
+        del state["estimator.beta"]  # an input of the graph
+        return state
+
+    @torch.no_grad()
+    def _replay(self, beta: float, batch: Batch) -> Outcome:
+        assert self.graph is not None
+        return Outcome(*self.graph(self._beta.fill_(beta), *batch))
+
+    def _checked(self, beta: float, batch: Batch) -> Outcome:
+        """Replay the step, and see that the pair agrees."""
+        noise = random_state()
+        with Kept(self.step) as buffers:
+            expected = self.step(beta, *batch)
+            expected_noise, expected_buffers = random_state(), buffers.now()
+        set_random_state(noise)
+        outcome = self._replay(beta, batch)
+        if not all(map(torch.equal, random_state(), expected_noise)):
+            raise WrongReplay("a replayed step draws other random numbers than the pair")
+        compare(outcome, expected)
+        for one, two in zip(buffers.now(), expected_buffers, strict=True):
+            if not torch.allclose(one, two, rtol=1e-4, atol=1e-6):
+                raise WrongReplay(f"a replayed step leaves another buffer of shape {tuple(one.shape)} than the pair")
+        return outcome
+
+    @property
+    def note(self) -> str:  # type: ignore[override]
+        """The library of its matrix products."""
+        return f"matrix products by {self.products}" if self.products else ""
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs to compute the same bits."""
+        return super().state() | {"products": self.products}

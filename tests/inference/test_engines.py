@@ -1,0 +1,488 @@
+"""The two engines make the same run; what cannot be replayed is not."""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro.infer.autoguide import AutoNormal
+from pyro.nn import PyroModule
+from torch import Tensor, nn
+from torch.fx import GraphModule
+
+from aevb.contract import two_latents
+from aevb.guides import AmortizedBernoulli, AmortizedNormal, ExactPosterior
+from aevb.inference import ESTIMATORS, History, Training, fit
+from aevb.inference.engines import fast, products
+from aevb.inference.engines.python_state import changed, python_state
+from aevb.inference.engines.shorten import shorten
+from aevb.inference.engines.trace import CannotReplay, trace
+from aevb.models import (
+    MLP,
+    VAE,
+    Bernoulli,
+    BernoulliVAE,
+    ContinuousBernoulli,
+    FactorialBernoulli,
+    Gaussian,
+    InputError,
+    LinearGaussian,
+    StandardNormal,
+)
+
+Pair = tuple[Callable[..., Any], Callable[..., Any]]
+DATA = (torch.arange(110 * 6).reshape(110, 6) * 7 % 5 < 2).float()
+
+
+@pytest.fixture(autouse=True)
+def onednn_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Matrix products by oneDNN where it is there, however small they are and whatever is faster here."""
+    if torch.backends.mkldnn.is_available():
+        monkeypatch.setattr(fast, "fastest_library", lambda: "onednn")
+        monkeypatch.setattr(products, "FEWEST_PRODUCTS", 0)
+
+
+def vae(likelihood: Any = None) -> Pair:
+    likelihood = likelihood or Bernoulli()
+    return VAE(StandardNormal(2), MLP(2, 5, likelihood.outputs(6)), likelihood), AmortizedNormal(MLP(6, 5, 4))
+
+
+def train(make: Callable[[], Pair], engine: str, **settings: Any) -> tuple[History, Pair]:
+    """A run of 50 steps unless told otherwise, five an epoch; each epoch's last batch is a smaller one."""
+    torch.manual_seed(0)
+    settings = {"epochs": 10, "batch_size": 25, "estimator": "L_A", "data": DATA, "device": "cpu"} | settings
+    settings["data"] = settings["data"].to(torch.get_default_dtype())
+    with pyro.get_param_store().scope():
+        pyro.clear_param_store()
+        pair = make()
+        return fit(*pair, **settings, engine=engine), pair
+
+
+def check_same(one: History, two: History, tolerance: float) -> None:
+    for column in ("train_bound", "train_elbo", "reconstruction", "kl", "kl_global"):
+        assert two[column] == pytest.approx(one[column], rel=tolerance, abs=tolerance), column
+
+
+def check_same_run(make: Callable[[], Pair], tolerance: float = 1e-5, **settings: Any) -> None:
+    """Both engines reach the same bounds, epoch by epoch; the second did replay."""
+    svi, _ = train(make, "svi", **settings)
+    replayed, _ = train(make, "fast", **settings)
+    assert (svi.engine, replayed.engine) == ("svi", "fast")
+    check_same(svi, replayed, tolerance)
+
+
+def check_not_replayed(make: Callable[[], Pair], reason: str) -> History:
+    """The run is by svi, and says why; ``fast`` by name is refused."""
+    history, _ = train(make, "auto", epochs=100)
+    assert history.engine == "svi"
+    assert reason in history.engine_note
+    with pytest.raises(InputError, match="cannot train this pair"):
+        train(make, "fast", epochs=100)
+    return history
+
+
+def by_svi(make: Callable[[], Pair]) -> History:
+    return train(make, "svi", epochs=100)[0]
+
+
+def whole(estimator: str) -> dict[str, Any]:
+    """500 steps, with a warm-up of 100 where there is a KL to weigh."""
+    return {"estimator": estimator, "epochs": 100} | ({"warm_up": 20} if ESTIMATORS[estimator].has_beta else {})
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_every_estimator_makes_the_same_run_of_500_steps(estimator: str) -> None:
+    check_same_run(vae, 1e-5, **whole(estimator))
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_every_estimator_makes_the_same_run_in_float64(estimator: str, float64: None) -> None:
+    check_same_run(vae, 1e-10, **whole(estimator))
+
+
+def binary() -> Pair:
+    return BernoulliVAE(FactorialBernoulli(2), MLP(2, 5, 6), Bernoulli()), AmortizedBernoulli(MLP(6, 5, 2))
+
+
+def linear_gaussian() -> Pair:
+    return LinearGaussian(torch.randn(6, 2), torch.zeros(6), 1.0), AmortizedNormal(MLP(6, 4))
+
+
+def at_the_posterior() -> Pair:
+    model = LinearGaussian(torch.randn(6, 2), torch.zeros(6), 1.0)
+    return model, ExactPosterior(model)
+
+
+SUITE: dict[str, tuple[Callable[[], Pair], str]] = {
+    "Bernoulli": (vae, "L_B"),
+    "ContinuousBernoulli": (lambda: vae(ContinuousBernoulli()), "L_B"),
+    "Gaussian": (lambda: vae(Gaussian()), "L_B"),
+    "Gaussian, one variance": (lambda: vae(Gaussian(variance="shared")), "STL"),
+    "BernoulliVAE, REINFORCE": (binary, "REINFORCE"),
+    "BernoulliVAE, VIMCO": (binary, "VIMCO"),
+    "BernoulliVAE, RWS": (binary, "RWS"),
+    "LinearGaussian": (linear_gaussian, "L_B"),
+    "ExactPosterior": (at_the_posterior, "L_A"),
+}
+
+
+@pytest.mark.parametrize("name", SUITE)
+def test_every_pair_of_the_suite_is_replayed(name: str) -> None:
+    make, estimator = SUITE[name]
+    check_same_run(make, estimator=estimator)
+
+
+def in_pyro_param() -> Pair:
+    def model(x: Tensor) -> None:
+        scale = pyro.param("scale", torch.tensor(1.0), constraint=dist.constraints.positive)
+        with pyro.plate("data", 110, subsample=x):
+            z = pyro.sample("z", dist.Normal(0.0, scale))
+            pyro.sample("x", dist.Bernoulli(logits=z[:, None] * torch.ones(6)).to_event(1), obs=x)
+
+    def guide(x: Tensor) -> None:
+        weight = pyro.param("weight", torch.zeros(6))
+        with pyro.plate("data", 110, subsample=x):
+            pyro.sample("z", dist.Normal(x @ weight, 1.0))
+
+    return model, guide
+
+
+class Regression(PyroModule):
+    """Global latents: the weights of a regression of the last pixel on the others."""
+
+    def forward(self, x: Tensor) -> None:
+        weight = pyro.sample("weight", dist.Normal(torch.zeros(5), 1.0).to_event(1))
+        with pyro.plate("data", 110, subsample=x):
+            pyro.sample("y", dist.Bernoulli(logits=x[:, :5] @ weight), obs=x[:, 5])
+
+
+def global_latents() -> Pair:
+    model = Regression()
+    guide = AutoNormal(model)
+    guide(DATA[:25].to(torch.get_default_dtype()))
+    return model, guide
+
+
+class Dropped(nn.Module):
+    """A guide with dropout and batch normalisation, whose buffers move."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Dropout(0.3), nn.Linear(5, 4))
+
+    def forward(self, x: Tensor) -> None:
+        pyro.module("network", self.network)
+        loc, scale = self.network(x).chunk(2, -1)
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(loc, scale.exp()).to_event(1))
+
+
+def with_dropout() -> Pair:
+    return vae()[0], Dropped()
+
+
+def of_two_latents() -> Pair:
+    pair = two_latents()
+    return pair.model, pair.guide
+
+
+USERS: dict[str, tuple[Callable[[], Pair], dict[str, Any]]] = {
+    "pyro.param and a subsampled plate": (in_pyro_param, {"estimator": "L_B"}),
+    "global latents": (global_latents, {"estimator": "L_B_mixed"}),
+    "dropout and batch normalisation": (with_dropout, {"estimator": "L_A"}),
+    "two latents, L_B_mixed": (of_two_latents, {"estimator": "L_B_mixed", "data": DATA[:, 0]}),
+    "two latents, the guide run twice by STL": (of_two_latents, {"estimator": "STL", "data": DATA[:, 0]}),
+    "two latents, the guide run twice by DReG": (of_two_latents, {"estimator": "DReG", "data": DATA[:, 0]}),
+}
+
+
+@pytest.mark.parametrize("name", USERS)
+def test_a_users_own_pair_is_replayed(name: str) -> None:
+    make, settings = USERS[name]
+    check_same_run(make, 1e-5, **settings)
+
+
+def pair_with(act: Callable[[Tensor], Tensor | float]) -> Pair:
+    """A pair whose latent's prior has a mean that the program computes as it likes."""
+    decoder, encoder = nn.Linear(1, 6), nn.Linear(6, 2)
+
+    def model(x: Tensor) -> None:
+        pyro.module("decoder", decoder)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(act(x), 1.0).expand([len(x), 1]).to_event(1))
+            pyro.sample("x", dist.Bernoulli(logits=decoder(z)).to_event(1), obs=x)
+
+    def guide(x: Tensor) -> None:
+        pyro.module("encoder", encoder)
+        loc, scale = encoder(x).chunk(2, -1)
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(loc, scale.exp()).to_event(1))
+
+    return model, guide
+
+
+def on_values() -> Pair:
+    return pair_with(lambda x: 1.0 if x.mean() > 0.4 else 0.0)
+
+
+def on_arrays() -> Pair:
+    return pair_with(lambda x: float(x.numpy().mean()))
+
+
+def with_a_counter() -> Pair:
+    calls = [0]
+
+    def act(x: Tensor) -> float:
+        calls[0] += 1
+        return 1.0 if calls[0] > 400 else 0.0
+
+    return pair_with(act)
+
+
+def with_a_private_counter() -> Pair:
+    numbers = iter(range(10**6))
+    return pair_with(lambda x: 0.0 * next(numbers))
+
+
+def with_pythons_noise() -> Pair:
+    return pair_with(lambda x: random.gauss(0, 1))
+
+
+def with_numpys_noise() -> Pair:
+    generator = np.random.default_rng(0)
+    return pair_with(lambda x: generator.normal())
+
+
+def with_a_generator() -> Pair:
+    generator = torch.Generator().manual_seed(0)
+    return pair_with(lambda x: torch.randn(1, generator=generator))
+
+
+@pytest.mark.parametrize("make", [on_values, on_arrays])
+def test_what_acts_on_values_trains_as_by_svi(make: Callable[[], Pair]) -> None:
+    check_same(by_svi(make), check_not_replayed(make, "the value of a tensor"), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (with_a_counter, "calls"),
+        (with_a_private_counter, "numbers"),
+        (with_pythons_noise, "random"),
+        (with_numpys_noise, "generator"),
+        (with_a_generator, "generator"),
+    ],
+)
+def test_what_python_remembers_is_not_replayed(make: Callable[[], Pair], reason: str) -> None:
+    check_not_replayed(make, reason)
+
+
+def test_a_counter_that_changes_the_pair_late_is_right_all_the_same() -> None:
+    """The counter reaches 400 in the middle of the run; a replay would never see it do so."""
+    svi, _ = train(with_a_counter, "svi", epochs=100)
+    auto, _ = train(with_a_counter, "auto", epochs=100)
+    assert auto["train_bound"][-1] == pytest.approx(svi["train_bound"][-1], abs=0.05)
+    assert abs(svi["kl"][-1] - svi["kl"][10]) > 0.1  # it did matter
+
+
+class Annealed(VAE):
+    """A model that reads a plain attribute, which the user changes between epochs."""
+
+    power = 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        with pyro.plate("data", len(x)):
+            z: Tensor = pyro.sample("z", dist.Normal(torch.zeros(2), self.power).to_event(1))
+            pyro.sample("x", self.decode(z), obs=x)
+        return z
+
+
+@pytest.mark.parametrize(("changes", "engine"), [(2, "fast"), (8, "svi")])
+def test_a_pair_changed_between_epochs_is_traced_anew_but_not_for_ever(changes: int, engine: str) -> None:
+    def run(name: str) -> History:
+        torch.manual_seed(0)
+        model, guide = Annealed(StandardNormal(2), MLP(2, 5, 6), Bernoulli()), AmortizedNormal(MLP(6, 5, 4))
+
+        def on_epoch(row: dict[str, float]) -> None:
+            model.power = 1.0 + 0.5 * min(row["epoch"], changes)
+
+        settings: dict[str, Any] = {"epochs": 100, "batch_size": 25, "on_epoch": on_epoch, "device": "cpu"}
+        return fit(model, guide, DATA, estimator="L_A", engine=name, **settings)
+
+    auto = run("auto")
+    assert auto.engine == engine
+    check_same(run("svi"), auto, 1e-5)
+
+
+def test_a_wrong_graph_is_seen_and_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    def spoil(module: GraphModule) -> GraphModule:
+        node = next(n for n in module.graph.nodes if n.target is torch.ops.aten.exp.default)
+        node.target = torch.ops.aten.tanh.default
+        module.recompile()
+        return module
+
+    monkeypatch.setattr(fast, "shorten", spoil)
+    check_same(by_svi(vae), check_not_replayed(vae, "a replayed step has"), 0.0)
+
+
+def test_a_graph_that_goes_wrong_later_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One step in a thousand is compared: here, one in twenty. What was done since the one before is done anew."""
+    monkeypatch.setattr(fast, "CHECKED_EVERY", 20)
+    replay = fast.Fast._replay
+    count = 0
+
+    def spoilt(self: Any, beta: float, batch: Any) -> Any:
+        nonlocal count
+        count += 1
+        sums, gradients = replay(self, beta, batch)
+        return fast.Outcome(sums * (1.0 if count < 30 else 1.001), gradients)
+
+    monkeypatch.setattr(fast.Fast, "_replay", spoilt)
+    history, _ = train(vae, "auto", epochs=100)
+    assert history.engine == "svi"
+    assert history["epoch"] == [*range(1, 101)]
+    check_same(by_svi(vae), history, 1e-5)
+
+
+def test_a_short_run_is_not_worth_a_graph() -> None:
+    history, _ = train(vae, "auto", epochs=2)
+    assert (history.engine, history.engine_note) == ("svi", "10 steps are over before a graph pays")
+
+
+def test_an_unknown_engine_is_refused() -> None:
+    with pytest.raises(InputError, match="auto, svi, fast"):
+        train(vae, "jax")
+
+
+def test_a_resumed_run_equals_an_unbroken_one() -> None:
+    def training() -> Training:
+        torch.manual_seed(0)
+        return Training(
+            *vae(),
+            DATA,
+            estimator="L_B",
+            epochs=6,
+            batch_size=25,
+            samples=None,
+            beta=None,
+            optimizer="Adam",
+            learning_rate=0.01,
+            schedule="cosine",
+            weight_decay=0.0,
+            validation=None,
+            patience=None,
+            test=None,
+            evaluation_samples=1,
+            seed=0,
+            device="cpu",
+            engine="fast",
+        )
+
+    unbroken, resumed = training(), training()
+    for _ in range(3):
+        unbroken.epoch()
+    state = unbroken.state()
+    while not unbroken.done:
+        unbroken.epoch()
+    resumed.restore(state)
+    while not resumed.done:
+        resumed.epoch()
+    assert resumed.engine.state() == unbroken.engine.state()
+    assert resumed.history["train_bound"] == unbroken.history["train_bound"]
+
+
+def test_shortening_keeps_every_bit_and_every_draw() -> None:
+    def step(x: Tensor) -> tuple[Tensor, ...]:
+        torch.rand(3)  # nobody uses it, but the stream moves on
+        scale = torch.ones(4, 2) * 1.0
+        z = (torch.randn(4, 2) * scale + torch.zeros(2)) / 1.0
+        y = (z.unsqueeze(0).mean(0) + torch.full((2,), 0.1)).expand(4, 2).view(4, 2) ** 1.0
+        return (y * x).sum(0), torch.stack([y]).sum(0)
+
+    x = torch.randn(4, 2)
+    module = trace(step, x)  # type: ignore[arg-type]
+    before = len(module.graph.nodes)
+    torch.manual_seed(1)
+    expected, noise = step(x), torch.get_rng_state()
+    shorten(module)
+    torch.manual_seed(1)
+    assert all(map(torch.equal, module(x), expected))
+    assert torch.equal(torch.get_rng_state(), noise)
+    names = [str(node.target) for node in module.graph.nodes if node.op == "call_function"]
+    assert len(names) <= 8, names
+    assert len(module.graph.nodes) < before / 2
+
+
+def test_what_is_written_to_stays_written_to() -> None:
+    total = torch.zeros(())
+
+    def step(x: Tensor) -> tuple[Tensor, ...]:
+        total.add_(x.sum() * torch.ones(()))
+        return (total * 1.0,)
+
+    module = shorten(trace(step, torch.ones(2)))  # type: ignore[arg-type]
+    total.zero_()
+    module(torch.ones(2))
+    assert module(torch.ones(2))[0].item() == total.item() == 4.0
+
+
+def test_tracing_refuses_what_differs_from_run_to_run() -> None:
+    numbers = iter(range(100))
+    with pytest.raises(CannotReplay, match="differ at"):
+        trace(lambda x: (x * next(numbers),), torch.ones(2))  # type: ignore[arg-type,return-value]
+
+
+def test_pythons_state_is_what_a_program_can_reach() -> None:
+    class Program:
+        limit = 3
+
+        def __init__(self) -> None:
+            self.network, self.calls, self.names = nn.Linear(2, 2), 0, ["a"]
+
+        def __call__(self, x: Tensor) -> Tensor:
+            return self.network(x) * GLOBAL[0]
+
+    program = Program()
+
+    def seen(act: Callable[[], object]) -> str | None:
+        before = python_state(program=program)
+        act()
+        return changed(before, python_state(program=program))
+
+    assert seen(lambda: program.network(torch.ones(2))) is None
+    assert seen(lambda: nn.init.zeros_(program.network.weight)) is None  # a tensor's values are read at every replay
+    assert "calls" in (seen(lambda: setattr(program, "calls", 1)) or "")
+    assert "names" in (seen(lambda: program.names.append("b")) or "")
+    assert "training" in (seen(program.network.eval) or "")
+    assert "limit" in (seen(lambda: setattr(Program, "limit", 4)) or "")
+    assert "GLOBAL" in (seen(lambda: GLOBAL.__setitem__(0, 2.0)) or "")
+    assert "weight" in (seen(lambda: setattr(program.network, "weight", nn.Parameter(torch.ones(2, 2)))) or "")
+    assert "random" in (seen(random.random) or "")
+
+
+GLOBAL = [1.0]
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="oneDNN is not in this build of torch")
+def test_onednn_is_given_what_it_is_faster_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    weight, bias, small = torch.randn(500, 400), torch.randn(500), torch.randn(3, 400)
+
+    def step(x: Tensor) -> tuple[Tensor, ...]:
+        hidden = torch.addmm(bias, x, weight.t()).tanh()
+        return hidden, hidden.t() @ x, x @ small.t()
+
+    x = torch.randn(100, 400)
+    module = shorten(trace(step, x))  # type: ignore[arg-type]
+    products.use_onednn(module)
+    targets = [node.target for node in module.graph.nodes if node.op == "call_function"]
+    assert targets.count(products.linear) == 2
+    assert torch.ops.aten.mm.default in targets  # too small to gain
+    assert torch.ops.aten.tanh.default not in targets
+    for one, two in zip(module(x), step(x), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
+    assert products.fastest_library() in products.LIBRARIES
