@@ -1,14 +1,15 @@
 """Running the pair once, and replaying what it did."""
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.fx import GraphModule
 
 from ..batches import Batch
 from ..randomness import random_state, set_random_state
 from .check import Kept, compare
+from .emit import emit
 from .engine import Engine
 from .products import fastest_library, use_onednn
 from .python_state import State, changed, python_state
@@ -37,7 +38,7 @@ class Fast(Engine):
         super().__init__(step)
         self.batch_size, self.seed = batch_size, seed
         self.products: str | None = None  # the library of matrix products, once it is chosen
-        self.graph: GraphModule | None = None
+        self.graph: Callable[..., Any] | None = None
         self.python: State = {}
         self.changes = self.checks = 0
 
@@ -64,7 +65,7 @@ class Fast(Engine):
         self.check_next = number + 1 + (0 if first else random.Random(f"{self.seed} {number}").randrange(CHECKED_EVERY))
         return outcome
 
-    def _trace(self, beta: float, batch: Batch) -> GraphModule:
+    def _trace(self, beta: float, batch: Batch) -> Callable[..., Any]:
         before, noise = self._python_state(), random_state()
         with Kept(self.step):
             sums = self.step(beta, *batch).sums
@@ -77,7 +78,7 @@ class Fast(Engine):
         self.products = self.products or fastest_library()
         if self.products == "onednn":
             use_onednn(graph)
-        return graph
+        return emit(graph)
 
     def _python_state(self) -> State:
         state = python_state(model=self.step.model, guide=self.step.guide, estimator=self.step.estimator)

@@ -16,8 +16,10 @@ aten = torch.ops.aten
 LIBRARIES = ("torch", "onednn")
 CLEARLY = 1.4
 """oneDNN is taken where it is so many times as fast: what is about equal is left alone, however noisy the machine."""
-FEWEST_PRODUCTS = 2_500_000
-"""Smaller products, in multiplications, are no faster there: 100 x 50 by 50 x 500 is one."""
+FEWEST = 2_500_000
+"""Smaller products, in multiplications, are no faster there: 100 x 50 by 50 x 500 is one ..."""
+FEWEST_ACTIVATED = 500_000
+"""... but an activation in the same pass is."""
 
 _ACTIVATIONS: dict[Any, str] = {aten.tanh.default: "tanh", aten.sigmoid.default: "sigmoid", aten.relu.default: "relu"}
 
@@ -59,8 +61,8 @@ def use_onednn(module: GraphModule) -> None:
     if any(map(_is_decision, module.graph.nodes)):
         return
     for node in list(module.graph.nodes):
-        if _is_large_product(node):
-            _swap(module, node)
+        if _is_product(node):
+            _swap_if_large(module, node)
     erase_unused(module)
     module.recompile()
 
@@ -71,18 +73,20 @@ def _is_decision(node: Node) -> bool:
     return is_random(node) and not smooth and any("empty" not in str(n.target) for n in node.all_input_nodes)
 
 
-def _is_large_product(node: Node) -> bool:
+def _is_product(node: Node) -> bool:
     if node.target not in (aten.mm.default, aten.addmm.default) or node.kwargs:
         return False
     *bias, left, right = (value(argument) for argument in arguments(node))
     fits = all(x.dtype is torch.float32 and x.device.type == "cpu" for x in (*bias, left, right))
-    return fits and all(b.ndim == 1 for b in bias) and left.numel() * right.shape[1] >= FEWEST_PRODUCTS
+    return fits and all(b.ndim == 1 for b in bias)
 
 
-def _swap(module: GraphModule, node: Node) -> None:
+def _swap_if_large(module: GraphModule, node: Node) -> None:
     *bias, left, right = arguments(node)
     users = list(node.users)
     activation = _ACTIVATIONS.get(users[0].target, "none") if len(users) == 1 else "none"
+    if value(left).numel() * value(right).shape[1] < (FEWEST if activation == "none" else FEWEST_ACTIVATED):
+        return
     result = node if activation == "none" else users[0]
     with module.graph.inserting_before(node):
         if right.target is aten.t.default:

@@ -43,7 +43,8 @@ def onednn_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """Matrix products by oneDNN where it is there, however small they are and whatever is faster here."""
     if torch.backends.mkldnn.is_available():
         monkeypatch.setattr(fast, "fastest_library", lambda: "onednn")
-        monkeypatch.setattr(products, "FEWEST_PRODUCTS", 0)
+        monkeypatch.setattr(products, "FEWEST", 0)
+        monkeypatch.setattr(products, "FEWEST_ACTIVATED", 0)
 
 
 def vae(likelihood: Any = None) -> Pair:
