@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from ..models.errors import InputError, check_at_least, check_name, check_seed
-from .batches import Batch, Data, Loader
+from .batches import Data, Loader
 from .choose import make_estimator
 from .divergence import DivergenceError, culprit
-from .engines import CannotReplay, Step, WrongReplay, make_engine, restored, without_replay
+from .engines import CannotReplay, Engine, Loop, Step, WrongReplay, make_engine, restored, without_replay
 from .estimators import Estimator
 from .evaluate import evaluate
 from .history import History, Row
@@ -102,12 +102,20 @@ class Training:
         remember(self.pair, model, guide)
         self.asked = engine
         self.verified: State | None = None  # the beginning of the last epoch in which a replay was compared
-        self.engine = make_engine(
-            engine,
-            Step(self.estimator, model, guide, self.trained),
-            steps=self._total_steps,
-            batch_size=self.batch_size,
-            seed=seed,
+        trained = tuple(parameter for group in self.optimizer.param_groups for parameter in group["params"])
+        self.loop = Loop(
+            make_engine(
+                engine,
+                Step(self.estimator, model, guide, trained),
+                steps=self._total_steps,
+                batch_size=self.batch_size,
+                seed=seed,
+            ),
+            self.data,
+            self.optimizer,
+            self.batch_size,
+            self._beta_at,
+            self._rate_at,
         )
 
     @property
@@ -116,9 +124,9 @@ class Training:
         return len(self.history) >= self.epochs or self.history.stopped != "epochs done"
 
     @property
-    def trained(self) -> tuple[Tensor, ...]:
-        """All parameters, in the optimizer's order."""
-        return tuple(parameter for group in self.optimizer.param_groups for parameter in group["params"])
+    def engine(self) -> Engine:
+        """What computes the steps."""
+        return self.loop.engine
 
     def epoch(self) -> Row:
         """Train on every datum once and return the new row of the history.
@@ -145,7 +153,7 @@ class Training:
                 self.verified = start
         except CannotReplay as reason:
             self.restore(self.verified if self.verified and isinstance(reason, WrongReplay) else start)
-            self.engine = without_replay(self.engine, self.asked, reason)
+            self.loop.engine = without_replay(self.engine, self.asked, reason)
             return self.epoch()
         except BaseException:
             self.restore(start)
@@ -156,33 +164,22 @@ class Training:
         """One epoch of algorithm 1; returns the sums of bound, elbo, reconstruction, kl and kl_global."""
         started = time.perf_counter()
         self.engine.begin_epoch()
-        totals = torch.zeros(5, device=self.device)
-        for batch in self._batches():
-            totals += self._step(batch)
-        totals = totals.cpu()  # waits for the device, once
+        totals = self.loop.run(self.steps, self._order()).cpu()  # waits for the device, once
+        self.steps += self._steps_per_epoch
+        self.images += len(self.data)
         self.seconds += time.perf_counter() - started
         return totals
 
-    def _batches(self) -> Iterator[Batch]:
-        order = torch.randperm(len(self.data), generator=self.order).to(self.device)
-        for indices in order.split(self.batch_size):
-            yield self.data[indices]
+    def _order(self) -> Tensor:
+        return torch.randperm(len(self.data), generator=self.order).to(self.device)
 
-    def _step(self, batch: Batch) -> Tensor:
-        sums, gradients = self.engine(self.steps, self._beta(), batch)
-        for parameter, gradient in zip(self.trained, gradients, strict=True):
-            parameter.grad = gradient if gradient is None else _laid_out(gradient, parameter)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate * self.schedule(self.steps / self._total_steps)
-        self.optimizer.step()
-        self.steps += 1
-        self.images += len(batch[0])
-        return sums
-
-    def _beta(self) -> float:
-        """The weight of the KL at this step: it rises linearly from 0 over the epochs of the warm-up."""
+    def _beta_at(self, step: int) -> float:
+        """The weight of the KL: it rises linearly from 0 over the epochs of the warm-up."""
         steps = self.warm_up * self._steps_per_epoch
-        return self.beta * min(1.0, self.steps / steps) if steps else self.beta
+        return self.beta * min(1.0, step / steps) if steps else self.beta
+
+    def _rate_at(self, step: int) -> float:
+        return self.learning_rate * self.schedule(step / self._total_steps)
 
     @property
     def _steps_per_epoch(self) -> int:
@@ -199,7 +196,7 @@ class Training:
             "step": self.steps,
             "images": self.images,
             "seconds": self.seconds,
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "learning_rate": self._rate_at(self.steps - 1),
             "train_bound": bound,
             "train_elbo": elbo,
             "reconstruction": reconstruction,
@@ -246,7 +243,8 @@ class Training:
         _assign(self.pair.parameters | self._buffers(), state["weights"])
         _assign(self.estimator.state(), state["estimator"])
         self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
-        self.engine = restored(self.engine, state["engine"])
+        self.loop.engine = restored(self.engine, state["engine"])
+        self.loop.forget()
         self.noise = state["noise"]
         self.order.set_state(state["order"])
         self.data.generator.set_state(state["pixels"])
@@ -273,13 +271,13 @@ class Training:
     def _diagnose(self) -> DivergenceError:
         """Repeat the epoch, looking at each step, and say where it broke."""
         with self._own_world():
-            for batch in self._batches():
+            for step, indices in enumerate(self._order().split(self.batch_size), self.steps + 1):
+                batch = self.data[indices]
                 before, noise = _copies(self.pair.parameters), random_state()
-                totals = self._step(batch)
-                if not self._finite(totals):
+                if not self._finite(self.loop.step(step - 1, batch)):
                     break
             _assign(self.pair.parameters, before)
-            step, place = self.steps, culprit(self.estimator, self.model, self.guide, batch, noise, self.pair)
+            place = culprit(self.estimator, self.model, self.guide, batch, noise, self.pair)
         return DivergenceError(
             f"Step {step} met a number that is not finite: {place}.\n"
             f"  The parameters are back at those of epoch {(step - 1) // self._steps_per_epoch}.\n"
@@ -292,13 +290,6 @@ class Training:
 
 def _copies(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in tensors.items()}
-
-
-def _laid_out(gradient: Tensor, parameter: Tensor) -> Tensor:
-    """A gradient that lies in memory as its parameter does, which fused optimizers take for granted."""
-    if gradient.stride() == parameter.stride():
-        return gradient
-    return torch.empty_like(parameter).copy_(gradient)
 
 
 @torch.no_grad()

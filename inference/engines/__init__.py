@@ -5,6 +5,7 @@ from .choose import make_engine as make_engine
 from .choose import restored as restored
 from .choose import without_replay as without_replay
 from .engine import Engine as Engine
+from .loop import Loop as Loop
 from .step import Step as Step
 from .trace import CannotReplay as CannotReplay
 from .trace import WrongReplay as WrongReplay

@@ -1,7 +1,10 @@
 """How the steps of a run are computed."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
+
+from torch import Tensor
 
 from ..batches import Batch
 from .step import Outcome, Step
@@ -14,11 +17,13 @@ class Engine(ABC):
         name: ``svi`` or ``fast``.
         note: why it is not ``fast``, or how it is.
         checks: how often its steps have been compared with the pair's own.
+        graph: what it replays, where it does.
     """
 
     name: str
-    note: str
+    note: str = ""
     checks: int = 0
+    graph: Callable[..., Any] | None = None
 
     def __init__(self, step: Step) -> None:
         self.step = step
@@ -34,6 +39,22 @@ class Engine(ABC):
         Raises:
             CannotReplay: the epoch has to be done anew, by running the pair.
         """
+
+    def launches(self, number: int) -> bool:
+        """Whether the steps from this number on may be replayed without asking for each."""
+        return False
+
+    def replay(self, beta: Tensor, batch: Batch) -> Outcome:
+        """The outcome of a step by its graph, unchecked."""
+        raise NotImplementedError
+
+    def is_due(self, number: int) -> bool:
+        """Whether a step up to this number is to be compared with the pair's own."""
+        return False
+
+    def checked(self, number: int) -> None:
+        """The steps up to this number have been compared."""
+        self.checks += 1
 
     def state(self) -> dict[str, Any]:
         """What a resumed run needs to compute the same bits."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..batches import Batch
 from ..randomness import random_state, set_random_state
@@ -38,9 +39,8 @@ class Fast(Engine):
         super().__init__(step)
         self.batch_size, self.seed = batch_size, seed
         self.products: str | None = None  # the library of matrix products, once it is chosen
-        self.graph: Callable[..., Any] | None = None
         self.python: State = {}
-        self.changes = self.checks = 0
+        self.changes = 0
 
     def begin_epoch(self) -> None:
         """Trace the pair anew if somebody has changed it since."""
@@ -57,13 +57,29 @@ class Fast(Engine):
         if self.graph is None:
             self.graph = self._trace(beta, batch)
             self.traced_at = self.check_next = number
-        if number < self.check_next:
-            return self._replay(beta, batch)
-        outcome = self._checked(beta, batch)
-        self.checks += 1
-        first = number + 1 < self.traced_at + CHECKED_FIRST
-        self.check_next = number + 1 + (0 if first else random.Random(f"{self.seed} {number}").randrange(CHECKED_EVERY))
+        self._beta.fill_(beta)
+        if not self.is_due(number):
+            return self.replay(self._beta, batch)
+        outcome = self._compared(beta, batch)
+        self.checked(number)
         return outcome
+
+    def is_due(self, number: int) -> bool:
+        """Whether a step up to this number is to be compared with the pair's own."""
+        return number >= self.check_next
+
+    def checked(self, number: int) -> None:
+        """The first steps, and then one in each thousand."""
+        super().checked(number)
+        some = 0 if self._is_first(number + 1) else random.Random(f"{self.seed} {number}").randrange(CHECKED_EVERY)
+        self.check_next = number + 1 + some
+
+    def _is_first(self, number: int) -> bool:
+        return number < self.traced_at + CHECKED_FIRST
+
+    def launches(self, number: int) -> bool:
+        """Once the first steps have been compared one by one."""
+        return self.graph is not None and not self._is_first(number)
 
     def _trace(self, beta: float, batch: Batch) -> Callable[..., Any]:
         before, noise = self._python_state(), random_state()
@@ -78,6 +94,7 @@ class Fast(Engine):
         self.products = self.products or fastest_library()
         if self.products == "onednn":
             use_onednn(graph)
+        self.note = f"matrix products by {self.products}"
         return emit(graph)
 
     def _python_state(self) -> State:
@@ -86,18 +103,19 @@ class Fast(Engine):
         return state
 
     @torch.no_grad()
-    def _replay(self, beta: float, batch: Batch) -> Outcome:
+    def replay(self, beta: Tensor, batch: Batch) -> Outcome:
+        """The outcome of a step by its graph, unchecked."""
         assert self.graph is not None
-        return Outcome(*self.graph(self._beta.fill_(beta), *batch))
+        return Outcome(*self.graph(beta, *batch))
 
-    def _checked(self, beta: float, batch: Batch) -> Outcome:
+    def _compared(self, beta: float, batch: Batch) -> Outcome:
         """Replay the step, and see that the pair agrees."""
         noise = random_state()
         with Kept(self.step) as buffers:
             expected = self.step(beta, *batch)
             expected_noise, expected_buffers = random_state(), buffers.now()
         set_random_state(noise)
-        outcome = self._replay(beta, batch)
+        outcome = self.replay(self._beta, batch)
         if not all(map(torch.equal, random_state(), expected_noise)):
             raise WrongReplay("a replayed step draws other random numbers than the pair")
         compare(outcome, expected)
@@ -105,11 +123,6 @@ class Fast(Engine):
             if not torch.allclose(one, two, rtol=1e-4, atol=1e-6):
                 raise WrongReplay(f"a replayed step leaves another buffer of shape {tuple(one.shape)} than the pair")
         return outcome
-
-    @property
-    def note(self) -> str:  # type: ignore[override]
-        """The library of its matrix products."""
-        return f"matrix products by {self.products}" if self.products else ""
 
     def state(self) -> dict[str, Any]:
         """What a resumed run needs to compute the same bits."""

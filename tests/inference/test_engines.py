@@ -333,16 +333,16 @@ def test_a_wrong_graph_is_seen_and_not_used(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_graph_that_goes_wrong_later_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """One step in a thousand is compared: here, one in twenty. What was done since the one before is done anew."""
     monkeypatch.setattr(fast, "CHECKED_EVERY", 20)
-    replay = fast.Fast._replay
+    replay = fast.Fast.replay
     count = 0
 
-    def spoilt(self: Any, beta: float, batch: Any) -> Any:
+    def spoilt(self: Any, beta: Tensor, batch: Any) -> Any:
         nonlocal count
         count += 1
         sums, gradients = replay(self, beta, batch)
         return fast.Outcome(sums * (1.0 if count < 30 else 1.001), gradients)
 
-    monkeypatch.setattr(fast.Fast, "_replay", spoilt)
+    monkeypatch.setattr(fast.Fast, "replay", spoilt)
     history, _ = train(vae, "auto", epochs=100)
     assert history.engine == "svi"
     assert history["epoch"] == [*range(1, 101)]
@@ -359,41 +359,109 @@ def test_an_unknown_engine_is_refused() -> None:
         train(vae, "jax")
 
 
-def test_a_resumed_run_equals_an_unbroken_one() -> None:
-    def training() -> Training:
-        torch.manual_seed(0)
-        return Training(
-            *vae(),
-            DATA,
-            estimator="L_B",
-            epochs=6,
-            batch_size=25,
-            samples=None,
-            beta=None,
-            optimizer="Adam",
-            learning_rate=0.01,
-            schedule="cosine",
-            weight_decay=0.0,
-            validation=None,
-            patience=None,
-            test=None,
-            evaluation_samples=1,
-            seed=0,
-            device="cpu",
-            engine="fast",
-        )
+class Binarised:
+    """Grey data that become black and white anew at each batch."""
 
-    unbroken, resumed = training(), training()
+    def __init__(self, count: int = 110) -> None:
+        self.grey = torch.linspace(0, 1, count * 6).reshape(count, 6)
+
+    def __len__(self) -> int:
+        return len(self.grey)
+
+    def batch(self, indices: Tensor, generator: torch.Generator) -> Tensor:
+        return torch.bernoulli(self.grey[indices], generator=generator)
+
+
+def training(**settings: Any) -> Training:
+    torch.manual_seed(0)
+    defaults: dict[str, Any] = {
+        **{"estimator": "L_B", "epochs": 6, "batch_size": 25, "samples": None, "beta": None, "optimizer": "Adam"},
+        **{"learning_rate": 0.01, "schedule": "cosine", "weight_decay": 0.0, "validation": None, "patience": None},
+        **{"test": None, "evaluation_samples": 1, "seed": 0, "device": "cpu", "engine": "fast"},
+    }
+    return Training(*vae(), settings.pop("data", DATA), **(defaults | settings))
+
+
+def finished(run: Training) -> History:
+    while not run.done:
+        run.epoch()
+    return run.history
+
+
+def recorded(run: Training, record: Any) -> Training:
+    """A run whose steps are launched several at a time, as on a GPU, the recording itself apart."""
+    run.loop.record = record
+    return run
+
+
+def as_it_is(work: Callable[[], None]) -> Callable[[], None]:
+    """Stands for a CUDA graph: recording does the work, and so does every replay."""
+    work()
+    return work
+
+
+@pytest.mark.parametrize("optimizer", ["Adam", "SGD"])
+def test_launched_steps_are_the_steps_one_by_one(optimizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast, "CHECKED_EVERY", 50)
+    settings: dict[str, Any] = {"data": Binarised(620), "optimizer": optimizer, "warm_up": 3}
+    one_by_one = finished(training(**settings))
+    run = recorded(training(**settings), as_it_is)
+    launched = finished(run)
+    assert run.loop.launch is not None
+    assert run.engine.checks > fast.CHECKED_FIRST
+    check_same(one_by_one, launched, 1e-6)
+    assert launched["learning_rate"] == one_by_one["learning_rate"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_on_a_gpu_steps_are_launched_and_the_run_is_the_same(estimator: str) -> None:
+    settings: dict[str, Any] = {"data": Binarised(620), "device": "cuda", "estimator": estimator, "epochs": 20}
+    run = training(**settings)
+    launched = finished(run)
+    assert run.loop.launch is not None, launched.engine_note
+    check_same(finished(training(**settings | {"engine": "svi"})), launched, 1e-4)
+
+
+def test_a_resumed_run_of_launches_equals_an_unbroken_one() -> None:
+    settings = {"data": Binarised(620)}
+    unbroken = recorded(training(**settings), as_it_is)
     for _ in range(3):
         unbroken.epoch()
     state = unbroken.state()
-    while not unbroken.done:
-        unbroken.epoch()
+    resumed = recorded(training(**settings), as_it_is)
     resumed.restore(state)
-    while not resumed.done:
-        resumed.epoch()
+    assert finished(resumed)["train_bound"] == finished(unbroken)["train_bound"]
+
+
+def test_a_device_that_cannot_record_steps_takes_them_one_by_one() -> None:
+    def record(work: Callable[[], None]) -> Callable[[], None]:
+        work()
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    run = recorded(training(data=Binarised(620)), record)
+    history = finished(run)
+    assert history.engine == "fast"
+    assert "not permitted when stream is capturing" in history.engine_note
+    check_same(finished(training(data=Binarised(620))), history, 0.0)
+
+
+def test_a_launch_that_does_something_else_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast, "CHECKED_EVERY", 1)
+    run = recorded(training(data=Binarised(620), engine="auto", epochs=20), lambda work: lambda: None)
+    history = finished(run)
+    assert history.engine == "svi"
+    assert "launched steps sum to" in history.engine_note
+    check_same(finished(training(data=Binarised(620), engine="svi", epochs=20)), history, 0.0)
+
+
+def test_a_resumed_run_equals_an_unbroken_one() -> None:
+    unbroken, resumed = training(), training()
+    for _ in range(3):
+        unbroken.epoch()
+    resumed.restore(unbroken.state())
+    assert finished(resumed)["train_bound"] == finished(unbroken)["train_bound"]
     assert resumed.engine.state() == unbroken.engine.state()
-    assert resumed.history["train_bound"] == unbroken.history["train_bound"]
 
 
 def test_shortening_keeps_every_bit_and_every_draw() -> None:
