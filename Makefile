@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := setup.cfg pyproject.toml $(shell find src models guides inference -name '*.py' -o -name '*.html')
 
-.PHONY: compare test lint types tests notebooks clean
+.PHONY: compare test lint types tests notebooks bench clean
 
 compare: $(VENV)/.installed  ## L_A against L_B on the digits
 	$(BIN)/aevb compare
@@ -25,6 +25,15 @@ tests: $(VENV)/.tested  ## tests and the README's code, then the docstrings, on 
 notebooks: $(VENV)/.tested  ## execute them and keep the results
 	$(BIN)/python notebooks/execute.py
 
+bench: $(VENV)-bench/.installed  ## speed, side by side with peers, in an environment of its own; writes results/speed
+	$(VENV)-bench/bin/python -m benchmarks.bench --to-bounds 30
+
+$(VENV)-bench/.installed: $(SOURCES) benchmarks/requirements.txt
+	test -x $(VENV)-bench/bin/python || $(PYTHON) -m venv $(VENV)-bench
+	rm -rf build
+	$(VENV)-bench/bin/pip install --quiet --disable-pip-version-check . -r benchmarks/requirements.txt
+	touch $@
+
 $(VENV)/.installed: $(SOURCES)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "aevb needs Python 3.11 or newer: make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -37,4 +46,4 @@ $(VENV)/.tested: $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) build src/aevb.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-bench build src/aevb.egg-info .pytest_cache .mypy_cache .ruff_cache
