@@ -1,5 +1,6 @@
 """log p(x) >= ...: estimators, training, evidence and diagnostics, for any Pyro pair."""
 
+from . import closed_forms as closed_forms
 from .batches import Batches as Batches
 from .choose import ESTIMATORS as ESTIMATORS
 from .divergence import DivergenceError as DivergenceError

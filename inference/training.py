@@ -101,7 +101,7 @@ class Training:
         )
         remember(self.pair, model, guide)
         self.asked = engine
-        self.verified: State | None = None  # the beginning of the last epoch in which a replay was compared
+        self.verified: tuple[State, Any] | None = None  # the beginning of the last epoch in which a replay was compared
         trained = tuple(parameter for group in self.optimizer.param_groups for parameter in group["params"])
         self.loop = Loop(
             make_engine(
@@ -150,9 +150,13 @@ class Training:
             self.history.rows.append(row)
             self._stop_early(row)
             if self.verified is None or self.engine.checks > checks:
-                self.verified = start
+                self.verified = start, self.engine.kept
         except CannotReplay as reason:
-            self.restore(self.verified if self.verified and isinstance(reason, WrongReplay) else start)
+            was_right = isinstance(reason, WrongReplay) and self.verified is not None
+            state, kept = self.verified if was_right and self.verified else (start, self.engine.kept)
+            self.restore(state)
+            if kept is not None:
+                kept.put_back()
             self.loop.engine = without_replay(self.engine, self.asked, reason)
             return self.epoch()
         except BaseException:

@@ -1,12 +1,13 @@
 """Whether a replayed step is what the pair computes."""
 
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .step import Outcome, Step
+from .step import Outcome
 from .trace import WrongReplay
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
@@ -41,21 +42,26 @@ def compare(outcome: Outcome, expected: Outcome) -> None:
 
 
 class Kept:
-    """The buffers of a pair, which are put back at the end of a ``with`` block."""
+    """Tensors that a program may write to, as they are now; they can be put back, and are after a ``with`` block."""
 
-    def __init__(self, step: Step) -> None:
-        programs = (step.model, step.guide)
-        self.buffers = [b for program in programs if isinstance(program, nn.Module) for b in program.buffers()]
+    def __init__(self, tensors: Iterable[Tensor]) -> None:
+        self.tensors = list(tensors)
+        self.values = self.now()
 
+    @torch.no_grad()
     def now(self) -> list[Tensor]:
         """Copies of them."""
-        return [buffer.clone() for buffer in self.buffers]
+        return [tensor.clone() for tensor in self.tensors]
+
+    @torch.no_grad()
+    def put_back(self) -> None:
+        """Write what they were into those that have changed."""
+        for tensor, value in zip(self.tensors, self.values, strict=True):
+            if not torch.equal(tensor, value):
+                tensor.copy_(value)
 
     def __enter__(self) -> Self:
-        self.before = self.now()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        for buffer, before in zip(self.buffers, self.before, strict=True):
-            if not torch.equal(buffer, before):
-                buffer.copy_(before)
+        self.put_back()

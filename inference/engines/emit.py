@@ -20,7 +20,7 @@ def emit(module: GraphModule) -> Callable[..., Any]:
     def operation(match: re.Match[str]) -> str:
         target: Any = attrgetter(match[1])(torch.ops)
         name = "torch_ops_" + match[1].replace(".", "_")
-        names[name] = target._op
+        names[name] = getattr(target, "_op", target)
         return f"{name}("
 
     def attribute(match: re.Match[str]) -> str:

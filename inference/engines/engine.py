@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from ..batches import Batch
+from .check import Kept
 from .step import Outcome, Step
 
 
@@ -18,12 +19,14 @@ class Engine(ABC):
         note: why it is not ``fast``, or how it is.
         checks: how often its steps have been compared with the pair's own.
         graph: what it replays, where it does.
+        kept: the tensors that the pair may write to, as they were before the epoch.
     """
 
     name: str
     note: str = ""
     checks: int = 0
     graph: Callable[..., Any] | None = None
+    kept: Kept | None = None
 
     def __init__(self, step: Step) -> None:
         self.step = step

@@ -13,7 +13,7 @@ from .check import Kept, compare
 from .emit import emit
 from .engine import Engine
 from .products import fastest_library, use_onednn
-from .python_state import State, changed, python_state
+from .python_state import State, changed, python_state, tensors
 from .shorten import shorten
 from .step import Outcome, Step
 from .trace import CannotReplay, WrongReplay, trace
@@ -43,8 +43,10 @@ class Fast(Engine):
         self.changes = 0
 
     def begin_epoch(self) -> None:
-        """Trace the pair anew if somebody has changed it since."""
-        if self.graph is not None and (path := changed(self.python, self._python_state())):
+        """Trace the pair anew if somebody has changed it since, and note the tensors that it may write to."""
+        python = self._python_state()
+        self.kept = self._keep(python)
+        if self.graph is not None and (path := changed(self.python, python)):
             self.graph = None
             self.changes += 1
             if self.changes > CHANGES:
@@ -57,6 +59,8 @@ class Fast(Engine):
         if self.graph is None:
             self.graph = self._trace(beta, batch)
             self.traced_at = self.check_next = number
+        if _shapes(batch) != self.shapes:
+            return self.step(beta, *batch)
         self._beta.fill_(beta)
         if not self.is_due(number):
             return self.replay(self._beta, batch)
@@ -83,47 +87,65 @@ class Fast(Engine):
 
     def _trace(self, beta: float, batch: Batch) -> Callable[..., Any]:
         before, noise = self._python_state(), random_state()
-        with Kept(self.step):
+        with self._keep(before):
             sums = self.step(beta, *batch).sums
             set_random_state(noise)
             self.python = self._python_state()
             if path := changed(before, self.python):
                 raise CannotReplay(f"running the pair changes {path}, which a graph would not")
             self._beta = torch.tensor(beta, dtype=sums.dtype, device=sums.device)
-            graph = shorten(trace(self.step, self._beta, *batch))
+            graph = trace(self.step, self._beta, *batch)
+        self.shapes = _shapes(batch)
         self.products = self.products or fastest_library()
-        if self.products == "onednn":
-            use_onednn(graph)
         self.note = f"matrix products by {self.products}"
-        return emit(graph)
+        try:
+            shorten(graph)
+            if self.products == "onednn":
+                use_onednn(graph)
+            return emit(graph)
+        except Exception as error:  # whatever a graph of somebody's operations may hold, the pair itself can be run
+            raise CannotReplay(f"the graph cannot be made: {type(error).__name__}: {error}") from error
 
     def _python_state(self) -> State:
         state = python_state(model=self.step.model, guide=self.step.guide, estimator=self.step.estimator)
-        del state["estimator.beta"]  # an input of the graph
+        for what in ("", ".requires_grad", " is"):
+            state.pop(f"estimator.beta{what}", None)  # an input of the graph
         return state
+
+    def _keep(self, python: State) -> Kept:
+        """The tensors that running the pair might write to: all that it reaches, but what is trained."""
+        trained = {id(parameter) for parameter in self.step.parameters}
+        return Kept(tensor for tensor in tensors(python) if id(tensor) not in trained)
 
     @torch.no_grad()
     def replay(self, beta: Tensor, batch: Batch) -> Outcome:
         """The outcome of a step by its graph, unchecked."""
         assert self.graph is not None
-        return Outcome(*self.graph(beta, *batch))
+        try:
+            return Outcome(*self.graph(beta, *batch))
+        except Exception as error:  # whatever it is, running the pair will say it better, or do without
+            raise CannotReplay(f"the graph cannot be replayed: {type(error).__name__}: {error}") from error
 
     def _compared(self, beta: float, batch: Batch) -> Outcome:
         """Replay the step, and see that the pair agrees."""
         noise = random_state()
-        with Kept(self.step) as buffers:
+        with self._keep(self.python) as kept:
             expected = self.step(beta, *batch)
-            expected_noise, expected_buffers = random_state(), buffers.now()
+            expected_noise, expected_values = random_state(), kept.now()
         set_random_state(noise)
         outcome = self.replay(self._beta, batch)
         if not all(map(torch.equal, random_state(), expected_noise)):
             raise WrongReplay("a replayed step draws other random numbers than the pair")
         compare(outcome, expected)
-        for one, two in zip(buffers.now(), expected_buffers, strict=True):
-            if not torch.allclose(one, two, rtol=1e-4, atol=1e-6):
-                raise WrongReplay(f"a replayed step leaves another buffer of shape {tuple(one.shape)} than the pair")
+        for one, two in zip(kept.now(), expected_values, strict=True):
+            if not torch.allclose(one, two, rtol=1e-4, atol=1e-6, equal_nan=True):
+                raise WrongReplay(f"a replayed step leaves another tensor of shape {tuple(one.shape)} than the pair")
         return outcome
 
     def state(self) -> dict[str, Any]:
         """What a resumed run needs to compute the same bits."""
         return super().state() | {"products": self.products}
+
+
+def _shapes(batch: Batch) -> list[tuple[torch.Size, torch.dtype]]:
+    return [(tensor.shape, tensor.dtype) for tensor in batch]

@@ -119,7 +119,7 @@ class Loop:
 
 
 def _laid_out(gradient: Tensor, parameter: Tensor) -> Tensor:
-    """A gradient that lies in memory as its parameter does, which fused optimizers take for granted."""
-    if gradient.stride() == parameter.stride():
+    """A gradient that lies in memory as its parameter does, which fused optimizers take for granted, but beside it."""
+    if gradient.stride() == parameter.stride() and gradient is not parameter:
         return gradient
     return torch.empty_like(parameter).copy_(gradient)

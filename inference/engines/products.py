@@ -68,9 +68,12 @@ def use_onednn(module: GraphModule) -> None:
 
 
 def _is_decision(node: Node) -> bool:
-    """Whether a draw depends on computed numbers other than smoothly."""
-    smooth = str(node.target).removeprefix("aten.").startswith(("normal", "rand", "uniform", "exponential"))
-    return is_random(node) and not smooth and any("empty" not in str(n.target) for n in node.all_input_nodes)
+    """Whether a result depends on computed numbers other than smoothly: a draw of a pixel, an argmax."""
+    name = str(node.target).removeprefix("aten.")
+    if not is_random(node):
+        return name.startswith(("argmax", "argmin", "max.dim", "min.dim", "topk", "sort", "round"))
+    smooth = name.startswith(("normal", "rand", "uniform", "exponential"))
+    return not smooth and any("empty" not in str(n.target) for n in node.all_input_nodes)
 
 
 def _is_product(node: Node) -> bool:

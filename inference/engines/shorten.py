@@ -66,13 +66,22 @@ def _is_mutable(node: Node) -> bool:
     return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
 
 
-def _is_empty(node: Any) -> bool:
-    return isinstance(node, Node) and "empty" in str(node.target)
+def _is_fresh(node: Any) -> bool:
+    return isinstance(node, Node) and any(name in str(node.target) for name in ("empty", "zeros", "ones", "full"))
+
+
+def _is_written(node: Node) -> bool:
+    return any(_is_mutable(user) and arguments(user)[0] is node for user in node.users)
 
 
 def _writes(module: GraphModule) -> bool:
-    """Whether the step writes into anything but memory that it has just asked for."""
-    return any(_is_mutable(node) and not _is_empty(arguments(node)[0]) for node in module.graph.nodes)
+    """Whether the step writes into anything but memory that it has just asked for, and that nobody has read yet."""
+    read: set[Any] = set()
+    for node in module.graph.nodes:
+        if _is_mutable(node) and (not _is_fresh(arguments(node)[0]) or arguments(node)[0] in read):
+            return True
+        read.update(() if _is_mutable(node) else node.all_input_nodes)
+    return False
 
 
 def _fold_constants(module: GraphModule) -> None:
@@ -93,7 +102,7 @@ def _fold_constants(module: GraphModule) -> None:
 
 
 def _is_constant(node: Node, known: dict[Node, Any]) -> bool:
-    if is_random(node) or _is_mutable(node) or _is_empty(node):
+    if is_random(node) or _is_mutable(node) or _is_written(node) or "empty" in str(node.target):
         return False
     if node.target in SHAPE_ONLY or _is_lifted(node):
         return True
@@ -145,11 +154,14 @@ def _squeeze(module: GraphModule, node: Node) -> Node | None:
     """A sum or mean over dimensions of one element each, or a stack of one tensor, is a view."""
     if node.target in REDUCTIONS and not node.kwargs:
         source, dims, *keep = arguments(node)
-        source_value = value(source)
-        if dims and source_value.is_contiguous() and all(source_value.shape[d] == 1 for d in dims):
+        before = value(source)
+        plain = before.is_contiguous() and before.dtype == value(node).dtype  # a sum of bools is an integer
+        if dims and plain and all(before.shape[d] == 1 for d in dims):
             return source if keep and keep[0] else _insert(module, node, aten.squeeze.dims, (source, dims))
     if node.target is aten.stack.default and len(arguments(node)[0]) == 1:
         (source,), *dim = arguments(node)
+        if not value(source).is_contiguous():
+            return None  # a stack lies in memory in its own order, a view in its source's
         return _insert(module, node, aten.unsqueeze.default, (source, *(dim or (0,))))
     return None
 
@@ -162,7 +174,7 @@ def _scalar(module: GraphModule, node: Node) -> Node | None:
     if node.target in (aten.add.Tensor, aten.mul.Tensor) and _uniform(module, left) is not None:
         left, right = right, left
     number = _uniform(module, right)
-    if number is None or not isinstance(left, Node) or not _alike(value(left), value(node), strides=False):
+    if number is None or not isinstance(left, Node) or not _alike(value(left), value(node)):
         return None
     return _insert(module, node, node.target, (left, number))
 
@@ -171,8 +183,10 @@ def _uniform(module: GraphModule, node: Any) -> float | None:
     if not (isinstance(node, Node) and node.op == "get_attr" and str(node.target).startswith("_constant")):
         return None
     constant = getattr(module, str(node.target))
-    first = constant.flatten()[:1]
-    return first.item() if constant.is_floating_point() and bool((constant == first).all()) else None
+    if not constant.is_floating_point() or not constant.numel():
+        return None
+    first = constant.flatten()[0]
+    return first.item() if bool((constant == first).all()) else None
 
 
 def _neutral(module: GraphModule, node: Node) -> Node | None:
@@ -185,9 +199,8 @@ def _neutral(module: GraphModule, node: Node) -> Node | None:
     return left if same and _alike(value(left), value(node)) else None
 
 
-def _alike(one: Tensor, two: Tensor, strides: bool = True) -> bool:
-    same = one.shape == two.shape and one.dtype == two.dtype
-    return same and (not strides or one.stride() == two.stride())
+def _alike(one: Tensor, two: Tensor) -> bool:
+    return one.shape == two.shape and one.dtype == two.dtype and one.stride() == two.stride()
 
 
 def _insert(module: GraphModule, node: Node, target: Callable[..., Any], args: Iterable[Any]) -> Node:

@@ -69,7 +69,7 @@ class _NoReading(TorchDispatchMode):
 class _NoConversion(TorchFunctionMode):
     """Refuses to make NumPy arrays or lists of tensors."""
 
-    refused = (Tensor.numpy, Tensor.__array__, Tensor.tolist)
+    refused = (Tensor.numpy, Tensor.__array__, Tensor.__dlpack__, Tensor.tolist)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in self.refused:

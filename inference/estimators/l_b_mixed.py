@@ -17,10 +17,10 @@ class L_B_mixed(Estimator):
 
     Example:
         >>> import torch
-        >>> from aevb.guides import ExactPosterior
-        >>> from aevb.models import LinearGaussian
-        >>> model = LinearGaussian(torch.eye(2), torch.zeros(2), 1.0)
-        >>> L_B_mixed().estimate(model, ExactPosterior(model), torch.zeros(1, 2)).kl_path
+        >>> from aevb.guides import AmortizedNormal
+        >>> from aevb.models import Bernoulli, MLP, NormalMixture, VAE
+        >>> model = VAE(NormalMixture(2), MLP(2, 4), Bernoulli())
+        >>> L_B_mixed().estimate(model, AmortizedNormal(MLP(4, 4)), torch.zeros(3, 4)).kl_path
         {'z': 'monte-carlo'}
     """
 

@@ -24,7 +24,7 @@ class STL(Estimator):
         ...     _ = guide.encoder[0].weight.copy_(torch.tensor([[0.5, 0], [0, 0.5], [0, 0], [0, 0]]))
         ...     _ = guide.encoder[0].bias.copy_(torch.tensor([0.0, 0.0, -0.6931, -0.6931]))
         >>> gradient = torch.autograd.grad(STL().estimate(model, guide, torch.ones(1, 2)).surrogate, guide.parameters())
-        >>> max(g.abs().max().item() for g in gradient) < 1e-4
+        >>> max(g.abs().max().item() for g in gradient) < 1e-3
         True
     """
 

@@ -1,7 +1,10 @@
 """The two engines make the same run; what cannot be replayed is not."""
 
+import os
 import random
+import types
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -9,6 +12,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro.distributions.transforms import affine_autoregressive
 from pyro.infer.autoguide import AutoNormal
 from pyro.nn import PyroModule
 from torch import Tensor, nn
@@ -56,7 +60,8 @@ def train(make: Callable[[], Pair], engine: str, **settings: Any) -> tuple[Histo
     """A run of 50 steps unless told otherwise, five an epoch; each epoch's last batch is a smaller one."""
     torch.manual_seed(0)
     settings = {"epochs": 10, "batch_size": 25, "estimator": "L_A", "data": DATA, "device": "cpu"} | settings
-    settings["data"] = settings["data"].to(torch.get_default_dtype())
+    if isinstance(settings["data"], Tensor):
+        settings["data"] = settings["data"].to(torch.get_default_dtype())
     with pyro.get_param_store().scope():
         pyro.clear_param_store()
         pair = make()
@@ -207,9 +212,9 @@ def test_a_users_own_pair_is_replayed(name: str) -> None:
     check_same_run(make, 1e-5, **settings)
 
 
-def pair_with(act: Callable[[Tensor], Tensor | float]) -> Pair:
+def pair_with(act: Callable[[Tensor], Any], encoder: nn.Module | None = None) -> Pair:
     """A pair whose latent's prior has a mean that the program computes as it likes."""
-    decoder, encoder = nn.Linear(1, 6), nn.Linear(6, 2)
+    decoder, encoder = nn.Linear(1, 6), encoder or nn.Linear(6, 2)
 
     def model(x: Tensor) -> None:
         pyro.module("decoder", decoder)
@@ -288,6 +293,202 @@ def test_a_counter_that_changes_the_pair_late_is_right_all_the_same() -> None:
     auto, _ = train(with_a_counter, "auto", epochs=100)
     assert auto["train_bound"][-1] == pytest.approx(svi["train_bound"][-1], abs=0.05)
     assert abs(svi["kl"][-1] - svi["kl"][10]) > 0.1  # it did matter
+
+
+def with_a_counting_function() -> Pair:
+    def act(x: Tensor) -> float:
+        act.calls += 1  # type: ignore[attr-defined]
+        return 1.0 if act.calls > 300 else 0.0  # type: ignore[attr-defined]
+
+    act.calls = 0  # type: ignore[attr-defined]
+    return pair_with(act)
+
+
+def with_a_map() -> Pair:
+    numbers = map(float, range(10**6))
+    return pair_with(lambda x: 1.0 if next(numbers) > 300 else 0.0)
+
+
+class Recurrent(nn.Module):
+    """What the traced graph of cannot be replayed: an LSTM of oneDNN's, whose gradient has a workspace of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recurrent, self.out = nn.LSTM(1, 4, batch_first=True), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.recurrent(x[..., None])[0][:, -1])
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (with_a_counting_function, "calls"),
+        (with_a_map, "numbers"),
+        (lambda: pair_with(lambda x: 0.0, Recurrent()), "cannot be replayed"),
+    ],
+)
+def test_more_that_is_not_replayed(make: Callable[[], Pair], reason: str) -> None:
+    check_not_replayed(make, reason)
+
+
+def spectral() -> nn.Module:
+    return nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(6, 4)), nn.Linear(4, 2))
+
+
+def batch_normal() -> nn.Module:
+    return nn.Sequential(nn.Linear(6, 5, bias=False), nn.BatchNorm1d(5), nn.Tanh(), nn.Linear(5, 2))  # it undoes a bias
+
+
+LAYOUTS: dict[str, Callable[[Tensor], Any]] = {
+    "a sum of bools": lambda x: ((x[:, :1] > 0).sum(1) + (x[:, 1:2] > 0).sum(1)).float()[:, None],
+    "one less a sum of bools": lambda x: 1.0 - (x[:, :1] > 0).sum(1, keepdim=True),
+    "a constant and a transpose": lambda x: (torch.zeros(6, len(x)) + x.t()).reshape(-1)[: len(x), None] * 0.1,
+    "a stack of one transpose": lambda x: torch.stack([x.t()]).reshape(-1)[: len(x), None] * 0.1,
+    "nothing": lambda x: (torch.ones(len(x), 0) * torch.zeros(0) + x[:, :0]).sum(1, keepdim=True),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_types_and_layouts_stay_what_they_were(name: str) -> None:
+    check_same_run(lambda: pair_with(LAYOUTS[name]), epochs=30)
+
+
+@pytest.mark.parametrize("encoder", [batch_normal, spectral])
+def test_buffers_of_modules_in_closures_move_once_a_step(encoder: Callable[[], nn.Module]) -> None:
+    found = []
+    for engine in ("svi", "fast"):
+        torch.manual_seed(0)
+        network = encoder()
+        history, _ = train(lambda network=network: pair_with(lambda x: 0.0, network), engine, epochs=40)
+        found.append((history, [buffer.double() for buffer in network.buffers()]))
+    (svi, expected), (replayed, buffers) = found
+    check_same(svi, replayed, 1e-5)
+    torch.testing.assert_close(buffers, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_tensor_that_the_program_moves_is_right_whoever_moves_it() -> None:
+    def run(engine: str) -> tuple[History, float]:
+        average = torch.zeros(())
+        act = lambda x: average.mul_(0.9).add_(0.1 * x.mean()).clone()  # noqa: E731
+        return train(lambda: pair_with(act), engine, epochs=100)[0], average.item()
+
+    (svi, expected), (auto, average) = run("svi"), run("auto")
+    assert average == pytest.approx(expected, rel=1e-6)
+    check_same(svi, auto, 1e-5)
+
+
+class Settings:
+    temperature = 0.0
+
+
+class Slotted:
+    __slots__ = ("value",)
+
+
+def changes_between_epochs() -> dict[str, tuple[Callable[[Tensor], Any], Callable[[], object]]]:
+    """What a program reads, and how a user changes it."""
+    slotted, variable, long = Slotted(), ContextVar("variable", default=0.0), [0.0] * 2000
+    slotted.value = 0.0  # type: ignore[attr-defined]
+    Settings.temperature = 0.0
+    os.environ.pop("AEVB_TEST", None)
+
+    def own(x: Tensor) -> float:
+        return own.value  # type: ignore[attr-defined]
+
+    own.value = 0.0  # type: ignore[attr-defined]
+    return {
+        "an attribute of a class": (lambda x: Settings.temperature, lambda: setattr(Settings, "temperature", 1.0)),
+        "an attribute of a function": (own, lambda: setattr(own, "value", 1.0)),
+        "a slot": (lambda x: slotted.value, lambda: setattr(slotted, "value", 1.0)),  # type: ignore[attr-defined]
+        "a module's variable": (lambda x: test_parameters.SCALE, lambda: setattr(test_parameters, "SCALE", 1.0)),
+        "a context variable": (lambda x: variable.get(), lambda: variable.set(1.0)),
+        "far in a list": (lambda x: long[1500], lambda: long.__setitem__(1500, 1.0)),
+        "the environment": (
+            lambda x: float(os.environ.get("AEVB_TEST", "0")),
+            lambda: os.environ.__setitem__("AEVB_TEST", "1"),
+        ),
+    }
+
+
+test_parameters = types.ModuleType("test_parameters")
+
+
+@pytest.mark.parametrize("name", changes_between_epochs())
+def test_whatever_is_changed_between_epochs_is_seen(name: str) -> None:
+    def run(engine: str) -> History:
+        test_parameters.SCALE = 0.0  # type: ignore[attr-defined]
+        act, change = changes_between_epochs()[name]
+        return train(lambda: pair_with(act), engine, epochs=100, on_epoch=lambda r: r["epoch"] == 50 and change())[0]
+
+    svi, auto = run("svi"), run("auto")
+    assert auto.engine == "fast"
+    assert abs(svi["kl"][-1] - svi["kl"][48]) > 1e-3
+    check_same(svi, auto, 1e-5)
+    os.environ.pop("AEVB_TEST", None)
+
+
+def test_a_parameter_put_into_pyros_store_is_seen() -> None:
+    def run(engine: str) -> History:
+        def replace(row: dict[str, float]) -> None:
+            if row["epoch"] == 50:
+                pyro.get_param_store()["weight"] = torch.full((6,), 0.5)
+
+        return train(in_pyro_param, engine, epochs=100, estimator="L_B", on_epoch=replace)[0]
+
+    check_same(run("svi"), run("auto"), 1e-5)
+
+
+class Padded:
+    """Batches as wide as their longest row."""
+
+    def __len__(self) -> int:
+        return 110
+
+    def batch(self, indices: Tensor, generator: torch.Generator) -> Tensor:
+        return DATA[indices][:, : 2 + int(indices.max()) % 5]
+
+
+def test_batches_of_another_shape_are_not_replayed_by_its_graph() -> None:
+    def make() -> Pair:
+        encoder, decoder = nn.Linear(1, 2), nn.Linear(1, 1)
+
+        def model(x: Tensor) -> None:
+            pyro.module("decoder", decoder)
+            with pyro.plate("data", len(x)):
+                z = pyro.sample("z", dist.Normal(torch.zeros(1), 1.0).to_event(1))
+                pyro.sample("x", dist.Bernoulli(logits=decoder(z).expand(-1, x.shape[1])).to_event(1), obs=x)
+
+        def guide(x: Tensor) -> None:
+            pyro.module("encoder", encoder)
+            loc, scale = encoder(x.mean(1, keepdim=True)).chunk(2, -1)
+            with pyro.plate("data", len(x)):
+                pyro.sample("z", dist.Normal(loc, scale.exp()).to_event(1))
+
+        return model, guide
+
+    def run(engine: str) -> History:
+        torch.manual_seed(0)
+        return fit(*make(), Padded(), estimator="L_A", epochs=30, batch_size=25, device="cpu", engine=engine)
+
+    check_same(run("svi"), run("fast"), 1e-5)
+
+
+def with_a_flow() -> Pair:
+    flow = affine_autoregressive(2, [4])
+    model = VAE(StandardNormal(2), MLP(2, 5, 6), Bernoulli())
+
+    def guide(x: Tensor) -> None:
+        pyro.module("flow", flow)
+        with pyro.plate("data", len(x)):
+            base = dist.Normal(torch.zeros(len(x), 2), 1.0).to_event(1)
+            pyro.sample("z", dist.TransformedDistribution(base, [flow]))
+
+    return model, guide
+
+
+def test_a_flow_whose_transform_keeps_its_last_value_is_replayed() -> None:
+    check_same_run(with_a_flow, epochs=30)
 
 
 class Annealed(VAE):
