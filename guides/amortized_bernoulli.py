@@ -1,5 +1,7 @@
 """The guide of binary latents."""
 
+from typing import Any
+
 import pyro.distributions as dist
 from torch import Tensor, nn
 
@@ -28,7 +30,7 @@ class AmortizedBernoulli(Guide):
         self.encoder = encoder
 
     @staticmethod
-    def outputs(latents: int) -> int:
+    def outputs(latents: int, **options: Any) -> int:
         """D: the log-odds of each latent."""
         return latents
 

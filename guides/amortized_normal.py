@@ -1,5 +1,7 @@
 """The paper's guide."""
 
+from typing import Any
+
 import pyro.distributions as dist
 from torch import Tensor, nn
 
@@ -29,7 +31,7 @@ class AmortizedNormal(Guide):
         self.floor = floor
 
     @staticmethod
-    def outputs(latents: int) -> int:
+    def outputs(latents: int, **options: Any) -> int:
         """2D: a mean and a log variance for each latent."""
         return 2 * latents
 

@@ -1,5 +1,7 @@
 """The guide that cannot be improved."""
 
+from typing import Any
+
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
@@ -29,7 +31,7 @@ class ExactPosterior(Guide):
         self.model = model
 
     @staticmethod
-    def outputs(latents: int) -> int:
+    def outputs(latents: int, **options: Any) -> int:
         """0: there is no encoder."""
         return 0
 

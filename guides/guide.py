@@ -1,6 +1,7 @@
 """What every guide of one latent vector is: a program that samples z ~ q(z|x)."""
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import pyro
 import torch
@@ -15,8 +16,8 @@ class Guide(Program, ABC):
 
     @staticmethod
     @abstractmethod
-    def outputs(latents: int) -> int:
-        """How many numbers the encoder must return for ``latents`` latents."""
+    def outputs(latents: int, **options: Any) -> int:
+        """How many numbers the encoder must return for ``latents`` latents of a guide made with these options."""
 
     @abstractmethod
     def encode(self, x: Tensor) -> TorchDistribution:

@@ -59,7 +59,8 @@ def make_pair(config: Config, pixels: int) -> tuple[VAE, Guide]:
     with _stream(config, 2):
         decoder = _mlp(config, latents, *config.hidden, likelihood.outputs(pixels))
     with _stream(config, 3):
-        encoder = _mlp(config, pixels, *reversed(config.hidden), cast(type[Guide], make_guide).outputs(latents))
+        outputs = cast(type[Guide], make_guide).outputs(latents, **guide_options)
+        encoder = _mlp(config, pixels, *reversed(config.hidden), outputs)
         guide = cast(Guide, make_guide(encoder, **guide_options))
     if isinstance(prior, FactorialBernoulli):
         return BernoulliVAE(prior, decoder, likelihood), guide

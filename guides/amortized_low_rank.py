@@ -1,0 +1,48 @@
+"""A guide whose latents depend on each other along a few directions."""
+
+from typing import Any
+
+import pyro.distributions as dist
+from torch import Tensor, nn
+
+from ..models.errors import check_at_least
+from .guide import Guide
+
+
+class AmortizedLowRank(Guide):
+    r"""q(z|x) = N(z; mu(x), U(x) U(x)' + diag(floor + exp(s(x)))), U of rank R, (mu, s, U) = encoder(x).
+
+    Rezende, Mohamed and Wierstra (2014), Stochastic Backpropagation, section 4.3, https://arxiv.org/abs/1401.4082, for
+    rank 1 in the precision; Ong, Nott and Smith (2018), Gaussian variational approximation with a factor covariance
+    structure, for this form. With U = 0 it is :class:`AmortizedNormal`. KL(q || p) has a closed form for every Normal
+    prior.
+
+    Args:
+        encoder: a network from ``(..., P)`` to ``(..., D (2 + R))``: mu, s, U.
+        rank: R, the number of directions.
+        floor: the smallest variance of the diagonal, in squared units of z.
+
+    Example:
+        >>> import torch
+        >>> from aevb.models import MLP
+        >>> guide = AmortizedLowRank(MLP(64, 500, AmortizedLowRank.outputs(10, rank=3)), rank=3)
+        >>> guide.encode(torch.zeros(5, 64)).cov_factor.shape
+        torch.Size([5, 10, 3])
+    """
+
+    def __init__(self, encoder: nn.Module, *, rank: int = 2, floor: float = 1e-8) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.rank = check_at_least(1, "rank of AmortizedLowRank", rank)
+        self.floor = floor
+
+    @staticmethod
+    def outputs(latents: int, *, rank: int = 2, **options: Any) -> int:
+        """D (2 + R): a mean, a diagonal, and R directions."""
+        return latents * (2 + rank)
+
+    def encode(self, x: Tensor) -> dist.TorchDistribution:
+        """q(z|x): from x ``(..., P)``, batch shape ``(...)``, event shape ``(D,)``."""
+        rows = self.encoder(x).unflatten(-1, (2 + self.rank, -1))  # mu, s, and U transposed
+        loc, log_excess, factor = rows[..., 0, :], rows[..., 1, :], rows[..., 2:, :].mT
+        return dist.LowRankMultivariateNormal(loc, factor, self.floor + log_excess.exp())
