@@ -12,6 +12,7 @@ from ..randomness import random_state, set_random_state
 from .check import Kept, compare
 from .emit import emit
 from .engine import Engine
+from .fuse import fuse
 from .products import fastest_library, use_onednn
 from .python_state import State, changed, python_state, tensors
 from .shorten import shorten
@@ -100,6 +101,7 @@ class Fast(Engine):
         self.note = f"matrix products by {self.products}"
         try:
             shorten(graph)
+            fuse(graph)
             if self.products == "onednn":
                 use_onednn(graph)
             return emit(graph)

@@ -1,4 +1,4 @@
-"""The steps of an epoch: a minibatch, its outcome, the optimizer."""
+"""The steps of an epoch, algorithm 1 of Kingma and Welling (2013): a minibatch, its outcome, the optimizer."""
 
 from collections.abc import Callable
 

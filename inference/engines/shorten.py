@@ -131,7 +131,7 @@ def _compute(module: GraphModule, node: Node, known: dict[Node, Any]) -> Any:
 
 def _simplify(module: GraphModule, node: Node) -> bool:
     """Replace one operation by less; whether it was."""
-    for rule in (_drop_view, _squeeze, _scalar, _neutral):
+    for rule in (_drop_view, _squeeze, _scalar, _neutral, _sum_of_negated):
         replacement = rule(module, node)
         if replacement is not None and replacement is not node:
             node.replace_all_uses_with(replacement)
@@ -197,6 +197,16 @@ def _neutral(module: GraphModule, node: Node) -> Node | None:
     neutral = 0 if node.target in (aten.add.Tensor, aten.sub.Tensor) else 1
     same = isinstance(left, Node) and not isinstance(right, Node) and right == neutral
     return left if same and _alike(value(left), value(node)) else None
+
+
+def _sum_of_negated(module: GraphModule, node: Node) -> Node | None:
+    """sum(-x) is -sum(x), and negates less."""
+    if node.target is not aten.sum.dim_IntList or getattr(arguments(node)[0], "target", None) is not aten.neg.default:
+        return None
+    (source,) = arguments(arguments(node)[0])
+    total = _insert(module, node, aten.sum.dim_IntList, (source, *arguments(node)[1:]))
+    total.kwargs = node.kwargs
+    return _insert(module, node, aten.neg.default, (total,))
 
 
 def _alike(one: Tensor, two: Tensor) -> bool:

@@ -13,6 +13,7 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "softplus": nn.Softplus,
     "elu": nn.ELU,
     "gelu": nn.GELU,
+    "gated": nn.GLU,
 }
 
 
@@ -25,7 +26,8 @@ class MLP(nn.Sequential):
 
     Args:
         sizes: inputs, hidden units of each layer, outputs; two sizes make a linear map.
-        activation: ``tanh`` (the paper), ``relu``, ``softplus``, ``elu`` or ``gelu``.
+        activation: ``tanh`` (the paper), ``relu``, ``softplus``, ``elu``, ``gelu``, or ``gated``: (W v + b) times
+            sigmoid(V v + c), with twice the weights, as in Tomczak and Welling (2018), VAE with a VampPrior.
         initialisation: ``"torch"``: PyTorch's default for linear layers, uniform within 1 / sqrt(inputs);
             ``"paper"``: every weight and bias from N(0, 0.01), read as a variance (section 5; standard deviation 0.1).
 
@@ -41,7 +43,7 @@ class MLP(nn.Sequential):
     def __init__(
         self,
         *sizes: int,
-        activation: Literal["tanh", "relu", "softplus", "elu", "gelu"] = "tanh",
+        activation: Literal["tanh", "relu", "softplus", "elu", "gelu", "gated"] = "tanh",
         initialisation: Literal["torch", "paper"] = "torch",
     ) -> None:
         if len(sizes) < 2 or min(sizes) < 1:
@@ -49,9 +51,9 @@ class MLP(nn.Sequential):
         check_name("initialisation", initialisation, ("torch", "paper"))
         check_name("activation", activation, _ACTIVATIONS)
         layers: list[nn.Module] = []
-        for inputs, outputs in pairwise(sizes):
-            layers += [nn.Linear(inputs, outputs), _ACTIVATIONS[activation]()]
-        super().__init__(*layers[:-1])
+        for inputs, units in pairwise(sizes[:-1]):
+            layers += [nn.Linear(inputs, 2 * units if activation == "gated" else units), _ACTIVATIONS[activation]()]
+        super().__init__(*layers, nn.Linear(sizes[-2], sizes[-1]))
         if initialisation == "paper":
             for parameter in self.parameters():
                 nn.init.normal_(parameter, std=0.1)

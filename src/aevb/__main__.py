@@ -124,7 +124,7 @@ def _common(command: argparse.ArgumentParser) -> None:
     _option(command, "beta", "weight of the KL", type=float)
     _option(command, "warm-up", "epochs over which beta rises from 0", type=int, metavar="EPOCHS")
     _option(command, "hidden", hidden, type=int, nargs="*", metavar="UNITS")
-    _option(command, "activation", "tanh, relu, softplus, elu or gelu", metavar="NAME")
+    _option(command, "activation", "tanh, relu, softplus, elu, gelu or gated", metavar="NAME")
     _option(command, "initialisation", "of the weights: torch's, or the paper's N(0, 0.01)", metavar="NAME")
     _option(command, "optimizer", "Adam, Adagrad (the paper's), RMSprop or SGD", metavar="NAME")
     _option(command, "learning-rate", "default: Adam and RMSprop 0.001, Adagrad 0.02, SGD 0.01", type=float)

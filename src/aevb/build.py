@@ -4,12 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import cast, get_args, get_type_hints
 
+import torch
+
 from .config import Config
-from .data import DataSet, load
+from .data import DataSet, Split, load
 from .guides import Guide
 from .inference import Estimator
 from .inference.randomness import forked_rng
-from .models import MLP, VAE, BernoulliVAE, FactorialBernoulli, InputError, Likelihood, Prior
+from .models import MLP, VAE, BernoulliVAE, FactorialBernoulli, InputError, Likelihood, Prior, VampPrior
 from .models.errors import check_at_least, check_name, check_seed
 from .parts import AMORTIZED, ESTIMATORS, LIKELIHOODS, PRIORS, parse
 
@@ -41,10 +43,11 @@ def load_data(config: Config) -> DataSet:
     return data
 
 
-def make_pair(config: Config, pixels: int) -> tuple[VAE, Guide]:
+def make_pair(config: Config, pixels: int, data: Split | None = None) -> tuple[VAE, Guide]:
     """Model and guide for that many pixels; their initial weights depend on the seed alone.
 
-    Each part has a random stream of its own, so that runs which differ in one part share the others' weights.
+    Each part has a random stream of its own, so that runs which differ in one part share the others' weights. Where a
+    prior starts from data, it takes some of ``data``, or noise in their place.
     """
     make_prior, prior_options = parse("prior", config.prior, PRIORS)
     make_guide, guide_options = parse("guide", config.guide, AMORTIZED)
@@ -62,6 +65,12 @@ def make_pair(config: Config, pixels: int) -> tuple[VAE, Guide]:
         outputs = cast(type[Guide], make_guide).outputs(latents, **guide_options)
         encoder = _mlp(config, pixels, *reversed(config.hidden), outputs)
         guide = cast(Guide, make_guide(encoder, **guide_options))
+    if isinstance(prior, VampPrior):
+        with _stream(config, 4):
+            rows = torch.rand(prior.components, pixels)
+            if data is not None:
+                rows = data.batch(torch.randint(len(data), (prior.components,)), torch.Generator().manual_seed(0))
+            prior.attach(guide, rows)
     if isinstance(prior, FactorialBernoulli):
         return BernoulliVAE(prior, decoder, likelihood), guide
     return VAE(prior, decoder, likelihood), guide

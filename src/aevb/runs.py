@@ -59,7 +59,7 @@ class Run:
                 f"batch_size is at most the number of training data, {len(data.train)}; it is {config.batch_size}."
             )
         self.config = replace(config, threads=config.threads or torch.get_num_threads())
-        self.model, self.guide = make_pair(config, data.pixels)
+        self.model, self.guide = make_pair(config, data.pixels, data.train)
         self.training = Training(
             self.model,
             self.guide,

@@ -79,7 +79,8 @@ def test_data_are_treated_as_the_likelihood_needs() -> None:
         (
             {"binarisation": "none"},
             "Bernoulli is for pixels with --binarisation dynamic or fixed or relaxed; it is none.\n"
-            "  Choose one of these, or --likelihood ContinuousBernoulli or Gaussian.",
+            "  Choose one of these, or --likelihood Categorical or ContinuousBernoulli or DiscretizedLogistic "
+            "or Gaussian.",
         ),
         (
             {"binarisation": "dynamic", "likelihood": "Gaussian"},

@@ -22,6 +22,7 @@ from aevb.contract import two_latents
 from aevb.guides import AmortizedBernoulli, AmortizedNormal, ExactPosterior
 from aevb.inference import ESTIMATORS, History, Training, fit
 from aevb.inference.engines import fast, products
+from aevb.inference.engines.fuse import fuse
 from aevb.inference.engines.python_state import changed, python_state
 from aevb.inference.engines.shorten import shorten
 from aevb.inference.engines.trace import CannotReplay, trace
@@ -685,6 +686,22 @@ def test_shortening_keeps_every_bit_and_every_draw() -> None:
     names = [str(node.target) for node in module.graph.nodes if node.op == "call_function"]
     assert len(names) <= 8, names
     assert len(module.graph.nodes) < before / 2
+
+
+def test_a_bernoulli_in_fewer_passes_is_the_bernoulli() -> None:
+    logits, x = torch.cat([20 * torch.randn(50, 6), torch.full((1, 6), 1e4)]), (torch.rand(51, 6) < 0.5).float()
+
+    def step(logits: Tensor, x: Tensor) -> tuple[Tensor, ...]:
+        return (dist.Bernoulli(logits=logits, validate_args=False).to_event(1).log_prob(x),)
+
+    module = shorten(trace(step, logits, x))  # type: ignore[arg-type]
+    exact = dist.Bernoulli(logits=logits.double()).to_event(1).log_prob(x.double())
+    assert torch.equal(*module(logits, x), *step(logits, x))
+    fuse(module)
+    targets = [node.target for node in module.graph.nodes]
+    assert torch.ops.aten.binary_cross_entropy_with_logits.default not in targets
+    assert targets.count(torch.ops.aten.neg.default) == 1
+    torch.testing.assert_close(module(logits, x)[0].double(), exact, rtol=1e-6, atol=1e-5)
 
 
 def test_what_is_written_to_stays_written_to() -> None:

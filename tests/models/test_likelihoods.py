@@ -1,11 +1,20 @@
 """Each likelihood is a density of its pixels, written out again by hand."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 
-from aevb.models import Bernoulli, ContinuousBernoulli, Gaussian, Likelihood, likelihoods
+from aevb.models import (
+    Bernoulli,
+    Categorical,
+    ContinuousBernoulli,
+    DiscretizedLogistic,
+    Gaussian,
+    Likelihood,
+    likelihoods,
+)
 from aevb.parts import LIKELIHOODS
 
 LOGITS = torch.linspace(-6, 6, 13, dtype=torch.float64).unsqueeze(1)
@@ -71,6 +80,72 @@ def test_shared_variance_is_one_learned_number(float64: None) -> None:
     assert list(Gaussian().parameters()) == []
 
 
+LEVELS: dict[str, Callable[[int], Categorical | DiscretizedLogistic]] = {
+    "Categorical": lambda levels: Categorical(levels=levels),
+    "DiscretizedLogistic": lambda levels: DiscretizedLogistic(levels=levels),
+    "DiscretizedLogistic:scale=shared": lambda levels: DiscretizedLogistic(levels=levels, scale="shared"),
+}
+
+
+@pytest.fixture(params=LEVELS)
+def of_levels(request: pytest.FixtureRequest) -> Callable[[int], Categorical | DiscretizedLogistic]:
+    return LEVELS[request.param]
+
+
+def test_probabilities_of_levels_sum_to_one(
+    of_levels: Callable[[int], Categorical | DiscretizedLogistic], float64: None
+) -> None:
+    likelihood = of_levels(256).double()
+    levels = torch.arange(256)[:, None] / 255
+    for scale in (1.0, 10.0):
+        parameters = scale * torch.randn(likelihood.outputs(1))
+        distribution = likelihood(parameters.expand(256, -1))
+        assert distribution.log_prob(levels).exp().sum().item() == pytest.approx(1, rel=1e-9)
+        one = likelihood(parameters)
+        torch.testing.assert_close(one.log_probabilities()[0], distribution.log_prob(levels))
+        torch.testing.assert_close(one.mean[0], (one.log_probabilities()[0].exp() * levels[:, 0]).sum())
+
+
+@torch.no_grad()
+def test_draws_of_levels_are_as_frequent_as_probable(
+    of_levels: Callable[[int], Categorical | DiscretizedLogistic], float64: None
+) -> None:
+    likelihood, count = of_levels(5).double(), 200_000
+    distribution = likelihood(torch.randn(likelihood.outputs(2)))
+    draws = distribution.sample((count,))
+    assert draws.shape == (count, 2)
+    probable = distribution.log_probabilities().exp()
+    frequent = torch.stack([(draws == level / 4).double().mean(0) for level in range(5)], -1)
+    assert ((frequent - probable).abs() <= 4.5 * (probable * (1 - probable) / count).sqrt() + 1e-12).all()
+
+
+def test_discretized_logistic_is_its_formula_and_finite_far_out(float64: None) -> None:
+    likelihood = DiscretizedLogistic(levels=4)
+    mu, r, x = torch.tensor([0.4]), torch.tensor([-1.0]), torch.arange(4)[:, None] / 3
+    s = 1e-3 + r.exp()
+    edges = torch.tensor([-math.inf, 1 / 6, 1 / 2, 5 / 6, math.inf])
+    expected = torch.sigmoid((edges[1:] - mu) / s) - torch.sigmoid((edges[:-1] - mu) / s)
+    found = likelihood(torch.cat([mu, r]).expand(4, 2)).log_prob(x).exp()
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+    far = torch.tensor([[1e4, -1e4]], requires_grad=True)
+    log_prob = likelihood(far).log_prob(torch.zeros(1, 1))
+    assert log_prob.isfinite()
+    assert torch.autograd.grad(log_prob, far)[0].isfinite().all()
+
+
+def test_pixels_between_the_levels_are_refused(of_levels: Callable[[int], Categorical | DiscretizedLogistic]) -> None:
+    likelihood = of_levels(17)
+    distribution = likelihood(torch.zeros(1, likelihood.outputs(2)))
+    assert distribution.log_prob(torch.tensor([[3 / 16, 1.0]])).isfinite()
+    for wrong in (0.5 / 16, -1 / 16, 17 / 16):
+        with pytest.raises(ValueError, match="support"):
+            distribution.log_prob(torch.tensor([[wrong, 0.0]]))
+
+
 def test_every_likelihood_is_found_and_says_what_pixels_it_is_for() -> None:
-    assert set(LIKELIHOODS) == {"Bernoulli", "ContinuousBernoulli", "Gaussian"} <= set(vars(likelihoods))
+    assert (
+        set(LIKELIHOODS)
+        == {*("Bernoulli", "ContinuousBernoulli", "Gaussian", "Categorical", "DiscretizedLogistic")}
+        <= set(vars(likelihoods))
+    )
     assert all(part.binarisations for part in LIKELIHOODS.values())

@@ -23,6 +23,13 @@ def test_mlp_is_the_formula_of_appendix_c(float64: None) -> None:
     assert torch.allclose(network(v), torch.tanh(v @ w1.T + b1) @ w2.T + b2, rtol=1e-12)
 
 
+def test_a_gated_mlp_is_its_formula(float64: None) -> None:
+    network, v = MLP(3, 7, 2, activation="gated"), torch.randn(5, 3)
+    w, b, last, bias = network.parameters()
+    gated = (v @ w[:7].T + b[:7]) * torch.sigmoid(v @ w[7:].T + b[7:])
+    assert torch.allclose(network(v), gated @ last.T + bias, rtol=1e-12)
+
+
 def test_mlp_without_hidden_layers_is_linear() -> None:
     network = MLP(3, 2)
     assert len(list(network.parameters())) == 2

@@ -3,12 +3,20 @@
 import copy
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from aevb.guides import AmortizedNormal
+from aevb.inference import L_A
+from aevb.inference.pair import inspect
 from aevb.models import (
+    MLP,
+    VAE,
+    Bernoulli,
+    FlowPrior,
     InputError,
     Laplace,
     LearnedNormal,
@@ -17,6 +25,7 @@ from aevb.models import (
     Prior,
     StandardNormal,
     StudentT,
+    VampPrior,
 )
 from aevb.parts import PRIORS
 
@@ -34,7 +43,7 @@ CONTINUOUS: dict[str, Callable[[int], Prior]] = {
 
 
 def test_every_prior_of_real_latents_is_here() -> None:
-    assert {name.partition(":")[0] for name in CONTINUOUS} == PRIORS.keys() - {"FactorialBernoulli"}
+    assert {name.partition(":")[0] for name in (*CONTINUOUS, *JOINT)} == PRIORS.keys() - {"FactorialBernoulli"}
 
 
 @pytest.fixture(params=CONTINUOUS)
@@ -113,6 +122,142 @@ AT_FIRST_STANDARD: dict[str, Callable[[int], Prior]] = {
     "LearnedNormal:covariance=full": lambda latents: LearnedNormal(latents, covariance="full"),
     "NormalMixture:components=1": lambda latents: NormalMixture(latents, components=1),
 }
+
+
+def vamp(latents: int, components: int = 3) -> Prior:
+    torch.manual_seed(1)
+    guide = AmortizedNormal(MLP(4, 5, 2 * latents)).double()
+    return VampPrior(latents, components=components).attach(guide, torch.rand(components, 4))
+
+
+JOINT: dict[str, Callable[[int], Prior]] = {
+    "FlowPrior": FlowPrior,
+    "FlowPrior:transform=autoregressive": lambda latents: FlowPrior(latents, transform="autoregressive"),
+    "FlowPrior:transform=spline": lambda latents: FlowPrior(latents, transform="spline"),
+    "VampPrior": vamp,
+}
+"""Priors of two latents or more."""
+
+
+@pytest.fixture(params=JOINT)
+def joint(request: pytest.FixtureRequest, float64: None) -> Prior:
+    prior = JOINT[request.param](2).double()
+    with torch.no_grad():
+        for parameter in prior.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return prior
+
+
+@pytest.mark.parametrize("name", [name for name in JOINT if name.startswith("FlowPrior")])
+@pytest.mark.parametrize("latents", [2, 5])
+def test_a_flow_draws_from_its_density(name: str, latents: int, float64: None) -> None:
+    """At z = f(u) the density is N(u; 0, I) / |det df/du|, the determinant by differentiating each coordinate."""
+    prior = JOINT[name](latents).double()
+    with torch.no_grad():
+        for parameter in prior.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    flow = prior()
+
+    def draw(u: Tensor) -> Tensor:
+        for transform in flow.transforms:
+            u = transform(u)
+        return u
+
+    for u in torch.randn(20, latents):
+        jacobian = torch.autograd.functional.jacobian(draw, u)
+        expected = StandardNormal(latents).double()().log_prob(u) - jacobian.slogdet().logabsdet
+        torch.testing.assert_close(prior().log_prob(draw(u).detach()), expected, rtol=1e-6, atol=1e-6)
+    torch.manual_seed(2)
+    z = prior().sample((3,))
+    torch.manual_seed(2)
+    torch.testing.assert_close(z, draw(torch.randn(3, latents)))
+
+
+@torch.no_grad()
+def test_a_vamp_prior_integrates_to_one_and_is_drawn_from(float64: None) -> None:
+    """The mean and second moments of 100,000 draws are the density's, to 4.5 standard errors."""
+    prior, z = vamp(2), torch.linspace(-12, 12, 1201)
+    grid = torch.cartesian_prod(z, z)
+    mass = prior().log_prob(grid).exp() * (z[1] - z[0]) ** 2
+    assert mass.sum().item() == pytest.approx(1, abs=1e-6)
+
+    def moments(z: Tensor) -> Tensor:
+        return torch.stack([z[:, 0], z[:, 1], z[:, 0] ** 2, z[:, 0] * z[:, 1], z[:, 1] ** 2], 1)
+
+    draws = moments(prior().sample((100_000,)))
+    error = draws.std(0) / 100_000**0.5
+    assert ((draws.mean(0) - mass @ moments(grid)).abs() < 4.5 * error).all()
+    assert error.max() < 0.02
+
+
+def test_a_gradient_reaches_every_parameter_of_a_joint_prior(joint: Prior) -> None:
+    joint().log_prob(3 * torch.randn(400, 2)).sum().backward()
+    for name, parameter in joint.named_parameters():
+        assert parameter.grad is not None, name
+        assert (parameter.grad != 0).any(), name
+
+
+def test_a_joint_prior_is_the_same_by_its_state(joint: Prior) -> None:
+    other = copy.deepcopy(joint)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.zero_()
+    other.load_state_dict(joint.state_dict())
+    z = torch.randn(5, 2)
+    torch.testing.assert_close(joint().log_prob(z), other().log_prob(z), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("transform", "apart"), [("coupling", 1e-12), ("autoregressive", 1e-12), ("spline", 0.02)])
+def test_a_flow_starts_as_the_standard_normal(transform: Any, apart: float, float64: None) -> None:
+    """Pyro's spline has a slope of 0.999 at its ends, four times over."""
+    z = torch.randn(50, 5)
+    flow = FlowPrior(5, transform=transform).double()
+    torch.testing.assert_close(flow().log_prob(z), StandardNormal(5).double()().log_prob(z), rtol=0, atol=apart)
+
+
+def test_a_vamp_prior_is_the_mean_of_its_guides_posteriors(float64: None) -> None:
+    guide, inputs, z = AmortizedNormal(MLP(4, 5, 4)), torch.rand(3, 4), torch.randn(6, 2)
+    prior = VampPrior(2, components=3).attach(guide, inputs)
+    expected = torch.stack([guide.encode(u).log_prob(z).exp() for u in inputs]).mean(0).log()
+    torch.testing.assert_close(prior().log_prob(z), expected)
+    assert [name for name, _ in prior.named_parameters()] == ["pseudo_inputs"]
+
+
+def test_a_vamp_prior_whose_encoder_ignores_its_input_is_one_normal(float64: None) -> None:
+    guide, z = AmortizedNormal(MLP(4, 4)), torch.randn(6, 2)
+    with torch.no_grad():
+        for parameter in guide.parameters():
+            parameter.zero_()
+    prior = VampPrior(2, components=3).attach(guide, torch.rand(3, 4))
+    torch.testing.assert_close(prior().log_prob(z), StandardNormal(2).double()().log_prob(z), rtol=1e-7, atol=1e-7)
+
+
+def test_a_vamp_prior_trains_its_guide_once(float64: None) -> None:
+    """One entry for each of the guide's parameters, whose gradient is that of the whole bound, the prior's part too."""
+    guide = AmortizedNormal(MLP(4, 5, 4))
+    model = VAE(VampPrior(2, components=3).attach(guide, torch.rand(3, 4)), MLP(2, 5, 4), Bernoulli())
+    x = (torch.rand(7, 4) < 0.5).double()
+    pair = inspect(model, guide, (x,))
+    assert len({id(p) for p in pair.parameters.values()}) == len(pair.parameters) == len([*model.parameters()]) + 4
+    assert {id(p) for p in pair.guide_parameters.values()} == {id(p) for p in guide.parameters()}
+    torch.manual_seed(0)
+    surrogate = L_A().estimate(model, guide, x).surrogate
+    torch.manual_seed(0)
+    q = guide.encode(x)
+    z = q.rsample()
+    by_hand = (model.decode(z).log_prob(x) + model.prior().log_prob(z) - q.log_prob(z)).mean()
+    found = torch.autograd.grad(surrogate, [*guide.parameters(), *model.parameters()])
+    expected = torch.autograd.grad(by_hand, [*guide.parameters(), *model.parameters()])
+    torch.testing.assert_close(found, expected)
+
+
+def test_what_a_joint_prior_needs_is_said() -> None:
+    with pytest.raises(InputError, match="at least 2; here 1"):
+        FlowPrior(1)
+    with pytest.raises(InputError, match="attach"):
+        VampPrior(2)()
+    with pytest.raises(InputError, match=r"3 pseudo-inputs, a row each; these are \(2, 4\)"):
+        VampPrior(2, components=3).attach(AmortizedNormal(MLP(4, 4)), torch.rand(2, 4))
 
 
 @pytest.mark.parametrize("name", AT_FIRST_STANDARD)
