@@ -90,6 +90,7 @@ def write_report(
         pictures=[(CAPTIONS[name], _inline(figure)) for name, figure in figures.items()],
         settings=_settings(config, groups),
         results=sample,
+        engines=" and ".join(sorted({result["engine"] for group in groups for result in group.results})),
         seeds=len(groups[0].results),
         command=command,
         gain=gain,

@@ -1,6 +1,7 @@
 """The latent space: where data lie in it, what each latent carries, and what pulls at a datum."""
 
 import math
+import textwrap
 from dataclasses import dataclass
 
 import matplotlib as mpl
@@ -36,10 +37,10 @@ def latent_spaces(codes: dict[str, Codes]) -> Figure:
         for (left, right), (label, code) in zip(grid, codes.items(), strict=True):
             project, names = _plane(code.means)
             _by_label(left, project(code.means), code.labels)
-            left.set_title(f"{label}: posterior means", loc="left")
+            left.set_title(textwrap.fill(f"{label}: posterior means", 42), loc="left")
             _dots(right, project(code.prior), "#999999", "prior p(z)")
             _dots(right, project(code.draws), COLOURS[0], "aggregate posterior")
-            right.set_title(f"{label}: draws", loc="left")
+            right.set_title("draws", loc="left")
             right.legend(loc="upper right", markerscale=2, frameon=True, edgecolor="white", fontsize=8)
             for axis in (left, right):
                 axis.set_xlabel(names[0])
