@@ -757,6 +757,18 @@ GLOBAL = [1.0]
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="oneDNN is not in this build of torch")
+@pytest.mark.parametrize("decide", [torch.bernoulli, lambda p: p.argmax(1)])
+def test_where_a_last_bit_decides_products_stay_as_they_are(decide: Callable[[Tensor], Tensor]) -> None:
+    weight = torch.randn(6, 5)
+    module = shorten(trace(lambda x: (decide((x @ weight).sigmoid()),), DATA[:25]))  # type: ignore[arg-type,return-value]
+    products.use_onednn(module)
+    assert torch.ops.aten.mm.default in [node.target for node in module.graph.nodes]
+    smooth = shorten(trace(lambda x: (torch.randn(25, 5) * (x @ weight),), DATA[:25]))  # type: ignore[arg-type,return-value]
+    products.use_onednn(smooth)
+    assert torch.ops.aten.mm.default not in [node.target for node in smooth.graph.nodes]
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="oneDNN is not in this build of torch")
 def test_onednn_is_given_what_it_is_faster_at(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     weight, bias, small = torch.randn(500, 400), torch.randn(500), torch.randn(3, 400)
