@@ -11,8 +11,8 @@ from .guide import Guide
 class AmortizedLaplace(Guide):
     r"""q(z|x) = prod_d Laplace(z_d; mu_d(x), b_d(x)), b = floor + exp(s), (mu, s) = encoder(x).
 
-    One of the families that Kingma and Welling (2013), Auto-Encoding Variational Bayes, section 2.4, list as
-    reparametrised by a location and a scale, https://arxiv.org/abs/1312.6114. KL(q || p) has a closed form for the
+    Kingma and Welling (2013), Auto-Encoding Variational Bayes, section 2.4, https://arxiv.org/abs/1312.6114, list it
+    among the families that a location and a scale reparametrise. KL(q || p) has a closed form for the
     priors Laplace and StandardNormal.
 
     Args:

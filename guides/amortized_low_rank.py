@@ -12,7 +12,7 @@ from .guide import Guide
 class AmortizedLowRank(Guide):
     r"""q(z|x) = N(z; mu(x), U(x) U(x)' + diag(floor + exp(s(x)))), U of rank R, (mu, s, U) = encoder(x).
 
-    Rezende, Mohamed and Wierstra (2014), Stochastic Backpropagation, section 4.3, https://arxiv.org/abs/1401.4082, for
+    Rezende, Mohamed and Wierstra (2014), Stochastic Backpropagation, https://arxiv.org/abs/1401.4082, for
     rank 1 in the precision; Ong, Nott and Smith (2018), Gaussian variational approximation with a factor covariance
     structure, for this form. With U = 0 it is :class:`AmortizedNormal`. KL(q || p) has a closed form for every Normal
     prior.

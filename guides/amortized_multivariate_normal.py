@@ -14,9 +14,9 @@ from .guide import Guide
 class AmortizedMultivariateNormal(Guide):
     r"""q(z|x) = N(z; mu(x), L(x) L(x)'), L lower triangular, diag L^2 = floor + exp(s), (mu, s, l) = encoder(x).
 
-    The full-covariance posterior that Kingma and Welling (2019), An Introduction to Variational Autoencoders,
-    section 2.5.1, https://arxiv.org/abs/1906.02691, reparametrise by the Cholesky factor. With l = 0 it is
-    :class:`AmortizedNormal`. KL(q || p) has a closed form for every Normal prior.
+    Kingma and Welling (2019), An Introduction to Variational Autoencoders, section 2.5.1,
+    https://arxiv.org/abs/1906.02691: the posterior of full covariance, reparametrised by its Cholesky factor. With
+    l = 0 it is :class:`AmortizedNormal`. KL(q || p) has a closed form for every Normal prior.
 
     Args:
         encoder: a network from ``(..., P)`` to ``(..., 2D + D (D - 1) / 2)``: mu, s, and l, L below its diagonal.

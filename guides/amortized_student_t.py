@@ -13,7 +13,7 @@ class AmortizedStudentT(Guide):
     r"""q(z|x) = prod_d Student-t(z_d; nu, mu_d(x), s_d(x)), s = floor + exp(r), (mu, r) = encoder(x).
 
     Tails heavier than the posterior's keep importance weights from exploding: Domke and Sheldon (2018), Importance
-    Weighting and Variational Inference, section 5, https://arxiv.org/abs/1808.09034. Reparametrised through the gamma
+    Weighting and Variational Inference, https://arxiv.org/abs/1808.09034. Reparametrised through the gamma
     distribution's implicit gradient. KL(q || p) has a closed form for Normal priors where nu is above 2.
 
     Args:

@@ -11,9 +11,9 @@ from .likelihood import Likelihood
 
 
 class Categorical(Likelihood):
-    r"""log p(x|z) = sum_p log softmax(l_p)[v_p], x_p = v_p / (V - 1), with V logits l_p of each pixel by the decoder.
+    r"""log p(x|z) = sum_p log softmax(l_p) at level v_p, x_p = v_p / (V - 1), the V logits l_p by the decoder.
 
-    Van den Oord, Kalchbrenner and Kavukcuoglu (2016), Pixel Recurrent Neural Networks, section 3.3,
+    Van den Oord, Kalchbrenner and Kavukcuoglu (2016), Pixel Recurrent Neural Networks,
     https://arxiv.org/abs/1601.06759. A probability of V grey levels, for pixels as they are stored (of 8 bits: V =
     256, scaled to [0, 1]); other values are refused.
 

@@ -15,7 +15,7 @@ class DiscretizedLogistic(Likelihood):
     r"""p(x|z) = prod_p sigma((x_p + h - mu_p) / s_p) - sigma((x_p - h - mu_p) / s_p), h = 1 / (2 (V - 1)).
 
     The mass of a logistic density between the levels' midpoints, all that is left at the ends: Kingma et al. (2016),
-    Improving Variational Inference with Inverse Autoregressive Flow, appendix, https://arxiv.org/abs/1606.04934.
+    Improving Variational Inference with Inverse Autoregressive Flow, https://arxiv.org/abs/1606.04934.
     s = floor + exp(r), (mu, r) = decoder(z). A probability of V grey levels, for pixels as they are stored (of 8 bits:
     V = 256, scaled to [0, 1]); other values are refused.
 

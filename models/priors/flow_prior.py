@@ -15,7 +15,7 @@ from .prior import Prior
 
 
 class FlowPrior(Prior):
-    r"""p(z) = N(u; 0, I) \|det du/dz\|, u = f_1^-1(... f_F^-1(z)), each f learned, with the latents in reverse between.
+    r"""p(z) = N(u; 0, I) abs(det du/dz), z = f(u), f a chain of learned transforms with the latents reversed between.
 
     Chen et al. (2017), Variational Lossy Autoencoder, section 3.2, https://arxiv.org/abs/1611.02731, for
     autoregressive priors. They start as N(0, I), the spline to 1e-3 nats a latent. KL(q || p) has no closed form: use
@@ -29,7 +29,7 @@ class FlowPrior(Prior):
             https://arxiv.org/abs/1705.07057), whose density is quick and whose draws take D steps; ``spline``: half
             of them through a rational spline within [-5, 5] (Durkan et al. 2019, https://arxiv.org/abs/1906.04032;
             Pyro's is of linear rationals, Dolatabadi, Erfani and Leckie 2020).
-        layers: F, the number of transforms.
+        layers: the number of transforms.
         hidden: units of each network's hidden layer.
 
     Example:

@@ -8,7 +8,7 @@ from .prior import Prior
 
 
 class Laplace(Prior):
-    r"""p(z) = prod_d exp(-\|z_d\|) / 2.
+    r"""p(z) = prod_d exp(-abs(z_d)) / 2.
 
     Of variance 2, with a peak at 0 and exponential tails: the prior of sparse coding, Olshausen and Field (1996),
     Emergence of simple-cell receptive field properties by learning a sparse code for natural images. KL(q || p) has a

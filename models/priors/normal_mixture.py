@@ -11,8 +11,8 @@ from .prior import Prior
 class NormalMixture(Prior):
     r"""p(z) = sum_k pi_k N(z; mu_k, diag s_k^2), with weights, means and variances learned.
 
-    The mixture of Gaussians that Tomczak and Welling (2018), VAE with a VampPrior, section 2,
-    https://arxiv.org/abs/1705.07120, compare theirs to. At first the weights are equal, the variances 1, and the means
+    Tomczak and Welling (2018), VAE with a VampPrior, https://arxiv.org/abs/1705.07120, compare theirs to this one, the
+    mixture of Gaussians. At first the weights are equal, the variances 1, and the means
     drawn from N(0, I), so that the components differ; of one component the mean is 0, which makes it N(0, I).
     KL(q || p) has no closed form: use L_B_mixed or L_A.
 

@@ -13,7 +13,7 @@ from .prior import Prior
 class VampPrior(Prior):
     r"""p(z) = 1/K sum_k q(z|u_k): the mixture of the posteriors of K pseudo-inputs u, which are learned.
 
-    Tomczak and Welling (2018), VAE with a VampPrior, equation 11, https://arxiv.org/abs/1705.07120: the best prior for
+    Tomczak and Welling (2018), VAE with a VampPrior, https://arxiv.org/abs/1705.07120: the best prior for
     the bound is the mean of the posteriors, and this is one of fewer components. It shares the guide's encoder, whose
     parameters stay the guide's and are trained once, by what both programs say of them; only the pseudo-inputs are
     the prior's. KL(q || p) has no closed form: use L_B_mixed or L_A. Each step encodes K more inputs.

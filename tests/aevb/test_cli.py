@@ -156,7 +156,10 @@ def bad_npy(path: Path, value: float) -> str:
         (["compare", "--priors", "StandardNormal:latents=3"], "There is no option of StandardNormal 'latents'."),
         (["train", "--data", "minst"], "There is no data set (or file) 'minst'. Did you mean mnist?"),
         (["train", "--data", "gone.npy"], "There is no file gone.npy."),
-        (["train", "--binarisation", "none"], "Choose one of these, or --likelihood Categorical or ContinuousBernoulli or"),
+        (
+            ["train", "--binarisation", "none"],
+            "Choose one of these, or --likelihood Categorical or ContinuousBernoulli or",
+        ),
         (["train", "--data", "NAN"], "pixels are finite, but row 7, pixel 3 is nan. Remove or repair that row."),
         (["train", "--data", "INF"], "pixels are finite, but row 7, pixel 3 is inf."),
         (
