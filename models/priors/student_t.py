@@ -11,8 +11,8 @@ from .prior import Prior
 class StudentT(Prior):
     r"""p(z) = prod_d Student-t(z_d; nu), of scale 1: tails as abs(z_d)^-(nu + 1); the Normal as nu grows.
 
-    Abiri and Ohlsson (2020), Variational auto-encoders with Student's t-prior, https://arxiv.org/abs/2004.02581, learn
-    nu; here it is given. KL(q || p) has no closed form: use L_B_mixed or L_A. It has no parameters.
+    Kim et al. (2023), t3-Variational Autoencoder, https://arxiv.org/abs/2312.01133, make prior, encoder and decoder of
+    Student's t, jointly in all coordinates; here each latent has its own. KL(q || p) has no closed form: use L_B_mixed or L_A. It has no parameters.
 
     Args:
         latents: D, the number of latents.
