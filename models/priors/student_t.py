@@ -12,7 +12,8 @@ class StudentT(Prior):
     r"""p(z) = prod_d Student-t(z_d; nu), of scale 1: tails as abs(z_d)^-(nu + 1); the Normal as nu grows.
 
     Kim et al. (2023), t3-Variational Autoencoder, https://arxiv.org/abs/2312.01133, make prior, encoder and decoder of
-    Student's t, jointly in all coordinates; here each latent has its own. KL(q || p) has no closed form: use L_B_mixed or L_A. It has no parameters.
+    Student's t, jointly in all coordinates; here each latent has its own. KL(q || p) has no closed form: use
+    L_B_mixed or L_A. It has no parameters.
 
     Args:
         latents: D, the number of latents.
