@@ -156,7 +156,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--to-bounds", type=int, metavar="EPOCHS", default=0, help="also the seconds to -105 and -100")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "speed")
     parser.add_argument("--tiny", action="store_true", help="smallest sizes: does it run?")
