@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..randomness import random_state, set_random_state
+from .check import Kept
 from .trace import CannotReplay, WrongReplay
 
 STEPS = 20
@@ -29,7 +30,7 @@ class Launch:
     Args:
         advance: does one step by replaying its graph.
         run: does one step by running the pair.
-        held: all that a step moves: parameters, buffers, the optimizer's state.
+        held: all that a step moves: parameters, what the pair may write to, the optimizer's state.
         batch_size, dtype: of a minibatch and its sums.
         generator: of the data's own noise, on their device.
         record: records work; see :func:`cuda_graph`.
@@ -92,16 +93,13 @@ class Launch:
     @contextmanager
     def _afterwards_as_before(self) -> Iterator[None]:
         """Puts back, in place, all that steps move."""
-        before = [tensor.clone() for tensor in self.held()]
         noise, own = random_state(), self.generator.get_state()
         try:
-            yield
+            with Kept(self.held()):
+                yield
         finally:
             set_random_state(noise)
             self.generator.set_state(own)
-            with torch.no_grad():
-                for tensor, value in zip(self.held(), before, strict=True):
-                    tensor.copy_(value)
 
 
 def cuda_graph(*generators: torch.Generator) -> Record:

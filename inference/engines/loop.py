@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..batches import Batch, Loader
 from .engine import Engine
@@ -112,10 +112,9 @@ class Loop:
 
     def _held(self) -> list[Tensor]:
         """All that a step moves."""
-        programs = (self.engine.step.model, self.engine.step.guide)
-        buffers = [b for program in programs if isinstance(program, nn.Module) for b in program.buffers()]
+        written = self.engine.kept.tensors if self.engine.kept else []
         states = [value for state in self.optimizer.state.values() for value in state.values()]
-        return [*self.engine.step.parameters, *buffers, *(value for value in states if isinstance(value, Tensor))]
+        return [*self.engine.step.parameters, *written, *(value for value in states if isinstance(value, Tensor))]
 
 
 def _laid_out(gradient: Tensor, parameter: Tensor) -> Tensor:
