@@ -1,8 +1,12 @@
 """A prior with several places to be."""
 
+import math
+from typing import Any
+
 import pyro.distributions as dist
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.distributions import constraints
 
 from ..errors import check_at_least
 from .prior import Prior
@@ -37,5 +41,61 @@ class NormalMixture(Prior):
     def forward(self) -> dist.TorchDistribution:
         """p(z): batch shape ``()``, event shape ``(D,)``."""
         scale = (self.floor + self.log_excess_variance.exp()).sqrt()
-        components = dist.Normal(self.loc, scale).to_event(1)
-        return dist.MixtureSameFamily(dist.Categorical(logits=self.logits), components)
+        return MixtureOfNormals(self.logits, self.loc, scale)
+
+
+class MixtureOfNormals(dist.TorchDistribution):
+    r"""sum_k softmax(logits)_k N(z; mu_k, diag s_k^2), quick for many components.
+
+    The K distances of a z are one product of matrices,
+
+        sum_d (z_d - mu_kd)^2 / s_kd^2 = z^2 . s_k^-2 - 2 z . (mu_k s_k^-2) + mu_k^2 . s_k^-2,
+
+    in double precision, since its terms cancel: with |z| up to 10 and s down to 1e-4, to 1e-5 nats.
+
+    Args:
+        logits: log weights, ``(K,)``, up to a constant.
+        loc, scale: mu and s, ``(K, D)``.
+    """
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012  # torch's own name and form
+    support = constraints.real_vector
+
+    def __init__(
+        self, logits: Tensor, loc: Tensor, scale: Tensor, batch_shape: Any = (), validate_args: bool | None = None
+    ) -> None:
+        self.logits, self.loc, self.scale = logits, loc, scale
+        super().__init__(torch.Size(batch_shape), loc.shape[-1:], validate_args=validate_args)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        z, loc, scale = value.double(), self.loc.double(), self.scale.double()
+        precision = scale**-2
+        distances = z**2 @ precision.mT - 2 * (z @ (loc * precision).mT) + (loc**2 * precision).sum(-1)
+        log_normaliser = scale.log().sum(-1) + 0.5 * math.log(2 * math.pi) * scale.shape[-1]
+        log_components = self.logits.double().log_softmax(-1) - log_normaliser - 0.5 * distances  # (..., K)
+        return (
+            log_components.logsumexp(-1)
+            .to(value.dtype)
+            .expand(torch.broadcast_shapes(value.shape[:-1], self.batch_shape))
+        )
+
+    @property
+    def mean(self) -> Tensor:
+        return (self.logits.softmax(-1) @ self.loc).expand(self.batch_shape + self.event_shape)
+
+    @property
+    def variance(self) -> Tensor:
+        square = self.logits.softmax(-1) @ (self.loc**2 + self.scale**2)
+        return square.expand(self.batch_shape + self.event_shape) - self.mean**2
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        with torch.no_grad():
+            shape = self._extended_shape(torch.Size(sample_shape))
+            which = dist.Categorical(logits=self.logits).sample(shape[:-1])
+            return torch.normal(self.loc[which], self.scale[which])
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "MixtureOfNormals":
+        """The same for a larger batch, nothing copied."""
+        return MixtureOfNormals(self.logits, self.loc, self.scale, batch_shape, validate_args=False)

@@ -5,8 +5,10 @@ from typing import Any, Self
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
+from torch.distributions import Independent, Normal
 
 from ..errors import InputError, check_at_least
+from .normal_mixture import MixtureOfNormals
 from .prior import Prior
 
 
@@ -58,5 +60,8 @@ class VampPrior(Prior):
         if not self._guide:
             raise InputError("VampPrior is made of a guide's posteriors: VampPrior(...).attach(guide, inputs).")
         inputs = self.pseudo_inputs.clamp(0, 1) if self.bounded else self.pseudo_inputs
-        posteriors = self._guide[0].encode(inputs)
-        return dist.MixtureSameFamily(dist.Categorical(logits=inputs.new_zeros(self.components)), posteriors)
+        posteriors, equal = self._guide[0].encode(inputs), inputs.new_zeros(self.components)
+        base = posteriors.base_dist if isinstance(posteriors, Independent) else None
+        if isinstance(base, Normal):
+            return MixtureOfNormals(equal, base.loc, base.scale)
+        return dist.MixtureSameFamily(dist.Categorical(logits=equal), posteriors)

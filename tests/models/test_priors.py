@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import pyro.distributions as dist
 import pytest
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,7 @@ from aevb.models import (
     StudentT,
     VampPrior,
 )
+from aevb.models.priors.normal_mixture import MixtureOfNormals
 from aevb.parts import PRIORS
 
 CONTINUOUS: dict[str, Callable[[int], Prior]] = {
@@ -99,6 +101,29 @@ def test_its_draws_are_of_its_density(make: Callable[[int], Prior], float64: Non
     assert distance(prior, draws) < limit
     middle = draws.median()
     assert distance(prior, middle + (draws - middle) * 1.05) > limit
+
+
+def test_a_mixture_by_one_product_is_the_mixture_by_its_components() -> None:
+    """Values and gradients, in float32 with components a thousand times narrower than they are apart."""
+    loc, scale = 5 * torch.randn(50, 8), torch.logspace(-3.5, 0.5, 50)[:, None].expand(50, 8)
+    logits, near = torch.randn(50), torch.randint(50, (200,))
+    z = loc[near] + scale[near] * torch.randn(200, 8)
+    found = []
+    for make, dtype in ((MixtureOfNormals, torch.float32), (_by_components, torch.float64)):
+        given = [value.to(dtype).detach().requires_grad_() for value in (logits, loc, scale, z)]
+        log_prob = make(*given[:3]).log_prob(given[3])
+        found.append([log_prob, *torch.autograd.grad(log_prob.sum(), given)])
+    for ours, theirs in zip(*found, strict=True):
+        assert (ours - theirs).abs().max() <= 1e-5 * theirs.abs().max()
+    ours = MixtureOfNormals(logits, loc, scale).expand((3,))
+    theirs = _by_components(logits, loc, scale)
+    assert torch.allclose(ours.mean, theirs.mean.expand(3, 8), rtol=1e-4)
+    assert torch.allclose(ours.variance, theirs.variance.expand(3, 8), rtol=1e-4)
+    assert ours.sample((2,)).shape == (2, 3, 8)
+
+
+def _by_components(logits: Tensor, loc: Tensor, scale: Tensor) -> Any:
+    return dist.MixtureSameFamily(dist.Categorical(logits=logits), dist.Normal(loc, scale).to_event(1))
 
 
 def test_a_copy_by_its_state_is_the_same(make: Callable[[int], Prior], float64: None) -> None:
