@@ -3,12 +3,12 @@
 from typing import Any
 
 import pyro.distributions as dist
-from torch import Tensor, nn
+from torch import Tensor
 
-from .guide import Guide
+from .guide import Amortized
 
 
-class AmortizedBernoulli(Guide):
+class AmortizedBernoulli(Amortized):
     r"""q(z|x) = prod_d Bernoulli(z_d; pi_d(x)), the log-odds of pi(x) = encoder(x).
 
     Mnih and Gregor (2014), Neural Variational Inference and Learning, section 2, https://arxiv.org/abs/1402.0030.
@@ -25,15 +25,11 @@ class AmortizedBernoulli(Guide):
         torch.Size([1, 5, 20])
     """
 
-    def __init__(self, encoder: nn.Module) -> None:
-        super().__init__()
-        self.encoder = encoder
-
     @staticmethod
     def outputs(latents: int, **options: Any) -> int:
         """D: the log-odds of each latent."""
         return latents
 
-    def encode(self, x: Tensor) -> dist.TorchDistribution:
-        """q(z|x): from x ``(..., P)``, batch shape ``(...)``, event shape ``(D,)``."""
-        return dist.Bernoulli(logits=self.encoder(x)).to_event(1)
+    def family(self, numbers: Tensor) -> dist.TorchDistribution:
+        """q of the encoder's numbers, ``(..., D)``."""
+        return dist.Bernoulli(logits=numbers).to_event(1)

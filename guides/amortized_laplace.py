@@ -5,10 +5,10 @@ from typing import Any
 import pyro.distributions as dist
 from torch import Tensor, nn
 
-from .guide import Guide
+from .guide import Amortized
 
 
-class AmortizedLaplace(Guide):
+class AmortizedLaplace(Amortized):
     r"""q(z|x) = prod_d Laplace(z_d; mu_d(x), b_d(x)), b = floor + exp(s), (mu, s) = encoder(x).
 
     Kingma and Welling (2013), Auto-Encoding Variational Bayes, section 2.4, https://arxiv.org/abs/1312.6114, list it
@@ -27,8 +27,7 @@ class AmortizedLaplace(Guide):
     """
 
     def __init__(self, encoder: nn.Module, *, floor: float = 1e-4) -> None:
-        super().__init__()
-        self.encoder = encoder
+        super().__init__(encoder)
         self.floor = floor
 
     @staticmethod
@@ -36,7 +35,7 @@ class AmortizedLaplace(Guide):
         """2D: a location and a log scale for each latent."""
         return 2 * latents
 
-    def encode(self, x: Tensor) -> dist.TorchDistribution:
-        """q(z|x): from x ``(..., P)``, batch shape ``(...)``, event shape ``(D,)``."""
-        loc, log_excess_scale = self.encoder(x).chunk(2, -1)
+    def family(self, numbers: Tensor) -> dist.TorchDistribution:
+        """q of the encoder's numbers, ``(..., 2D)``."""
+        loc, log_excess_scale = numbers.chunk(2, -1)
         return dist.Laplace(loc, self.floor + log_excess_scale.exp()).to_event(1)

@@ -6,10 +6,10 @@ import pyro.distributions as dist
 from torch import Tensor, nn
 
 from ..models.errors import check_at_least
-from .guide import Guide
+from .guide import Amortized
 
 
-class AmortizedLowRank(Guide):
+class AmortizedLowRank(Amortized):
     r"""q(z|x) = N(z; mu(x), U(x) U(x)' + diag(floor + exp(s(x)))), U of rank R, (mu, s, U) = encoder(x).
 
     Rezende, Mohamed and Wierstra (2014), Stochastic Backpropagation, https://arxiv.org/abs/1401.4082, for
@@ -31,8 +31,7 @@ class AmortizedLowRank(Guide):
     """
 
     def __init__(self, encoder: nn.Module, *, rank: int = 2, floor: float = 1e-8) -> None:
-        super().__init__()
-        self.encoder = encoder
+        super().__init__(encoder)
         self.rank = check_at_least(1, "rank of AmortizedLowRank", rank)
         self.floor = floor
 
@@ -41,8 +40,8 @@ class AmortizedLowRank(Guide):
         """D (2 + R): a mean, a diagonal, and R directions."""
         return latents * (2 + rank)
 
-    def encode(self, x: Tensor) -> dist.TorchDistribution:
-        """q(z|x): from x ``(..., P)``, batch shape ``(...)``, event shape ``(D,)``."""
-        rows = self.encoder(x).unflatten(-1, (2 + self.rank, -1))  # mu, s, and U transposed
+    def family(self, numbers: Tensor) -> dist.TorchDistribution:
+        """q of the encoder's numbers, ``(..., D (2 + R))``."""
+        rows = numbers.unflatten(-1, (2 + self.rank, -1))  # mu, s, and U transposed
         loc, log_excess, factor = rows[..., 0, :], rows[..., 1, :], rows[..., 2:, :].mT
         return dist.LowRankMultivariateNormal(loc, factor, self.floor + log_excess.exp())

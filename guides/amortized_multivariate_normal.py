@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .guide import Guide
+from .guide import Amortized
 
 
-class AmortizedMultivariateNormal(Guide):
+class AmortizedMultivariateNormal(Amortized):
     r"""q(z|x) = N(z; mu(x), L(x) L(x)'), L lower triangular, diag L^2 = floor + exp(s), (mu, s, l) = encoder(x).
 
     Kingma and Welling (2019), An Introduction to Variational Autoencoders, section 2.5.1,
@@ -31,8 +31,7 @@ class AmortizedMultivariateNormal(Guide):
     """
 
     def __init__(self, encoder: nn.Module, *, floor: float = 1e-8) -> None:
-        super().__init__()
-        self.encoder = encoder
+        super().__init__(encoder)
         self.floor = floor
 
     @staticmethod
@@ -40,9 +39,8 @@ class AmortizedMultivariateNormal(Guide):
         """2D + D (D - 1) / 2: a mean, a diagonal, and what is below it."""
         return 2 * latents + latents * (latents - 1) // 2
 
-    def encode(self, x: Tensor) -> dist.TorchDistribution:
-        """q(z|x): from x ``(..., P)``, batch shape ``(...)``, event shape ``(D,)``."""
-        numbers = self.encoder(x)
+    def family(self, numbers: Tensor) -> dist.TorchDistribution:
+        """q of the encoder's numbers, ``(..., 2D + D (D - 1) / 2)``."""
         latents = _latents(numbers.shape[-1])
         loc, log_excess, below = numbers.split((latents, latents, numbers.shape[-1] - 2 * latents), -1)
         diagonal = torch.diag_embed((self.floor + log_excess.exp()).sqrt())

@@ -5,10 +5,10 @@ from typing import Any
 import pyro.distributions as dist
 from torch import Tensor, nn
 
-from .guide import Guide
+from .guide import Amortized
 
 
-class AmortizedNormal(Guide):
+class AmortizedNormal(Amortized):
     r"""q(z|x) = N(z; mu(x), diag sigma^2(x)), sigma^2 = floor + exp(s), (mu, s) = encoder(x).
 
     Kingma and Welling (2013), Auto-Encoding Variational Bayes, equation 9, https://arxiv.org/abs/1312.6114.
@@ -26,8 +26,7 @@ class AmortizedNormal(Guide):
     """
 
     def __init__(self, encoder: nn.Module, *, floor: float = 1e-8) -> None:
-        super().__init__()
-        self.encoder = encoder
+        super().__init__(encoder)
         self.floor = floor
 
     @staticmethod
@@ -35,7 +34,7 @@ class AmortizedNormal(Guide):
         """2D: a mean and a log variance for each latent."""
         return 2 * latents
 
-    def encode(self, x: Tensor) -> dist.TorchDistribution:
-        """q(z|x): from x ``(..., P)``, batch shape ``(...)``, event shape ``(D,)``."""
-        loc, log_excess_variance = self.encoder(x).chunk(2, -1)
+    def family(self, numbers: Tensor) -> dist.TorchDistribution:
+        """q of the encoder's numbers, ``(..., 2D)``."""
+        loc, log_excess_variance = numbers.chunk(2, -1)
         return dist.Normal(loc, (self.floor + log_excess_variance.exp()).sqrt()).to_event(1)

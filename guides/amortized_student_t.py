@@ -6,10 +6,10 @@ import pyro.distributions as dist
 from torch import Tensor, nn
 
 from ..models.errors import InputError
-from .guide import Guide
+from .guide import Amortized
 
 
-class AmortizedStudentT(Guide):
+class AmortizedStudentT(Amortized):
     r"""q(z|x) = prod_d Student-t(z_d; nu, mu_d(x), s_d(x)), s = floor + exp(r), (mu, r) = encoder(x).
 
     Tails heavier than the posterior's keep importance weights from exploding: Domke and Sheldon (2018), Importance
@@ -30,12 +30,11 @@ class AmortizedStudentT(Guide):
     """
 
     def __init__(self, encoder: nn.Module, *, degrees: float = 5.0, floor: float = 1e-4) -> None:
-        super().__init__()
+        super().__init__(encoder)
         if not 0 < degrees <= 1000:
             raise InputError(
                 f"degrees of AmortizedStudentT is above 0 and at most 1000; it is {degrees}. Or use AmortizedNormal."
             )
-        self.encoder = encoder
         self.degrees = degrees
         self.floor = floor
 
@@ -44,7 +43,7 @@ class AmortizedStudentT(Guide):
         """2D: a location and a log scale for each latent."""
         return 2 * latents
 
-    def encode(self, x: Tensor) -> dist.TorchDistribution:
-        """q(z|x): from x ``(..., P)``, batch shape ``(...)``, event shape ``(D,)``."""
-        loc, log_excess_scale = self.encoder(x).chunk(2, -1)
+    def family(self, numbers: Tensor) -> dist.TorchDistribution:
+        """q of the encoder's numbers, ``(..., 2D)``."""
+        loc, log_excess_scale = numbers.chunk(2, -1)
         return dist.StudentT(self.degrees, loc, self.floor + log_excess_scale.exp()).to_event(1)

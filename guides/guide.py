@@ -6,7 +6,7 @@ from typing import Any
 import pyro
 import torch
 from pyro.distributions import TorchDistribution
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..models.program import Program
 
@@ -32,3 +32,23 @@ class Guide(Program, ABC):
     def sample(self, x: Tensor, count: int = 1) -> Tensor:
         """Draws z ~ q(z|x), ``(count, B, D)``."""
         return self.encode(x).sample((count,))
+
+
+class Amortized(Guide):
+    """q(z|x) = family(encoder(x)): one network gives the numbers of every datum's posterior.
+
+    Args:
+        encoder: a network from ``(..., P)`` to ``(..., outputs(D))``.
+    """
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    @abstractmethod
+    def family(self, numbers: Tensor) -> TorchDistribution:
+        """q of the numbers ``(..., outputs(D))``: batch shape ``(...)``, event shape ``(D,)``."""
+
+    def encode(self, x: Tensor) -> TorchDistribution:
+        """q(z|x): from x ``(..., P)``, batch shape ``(...)``, event shape ``(D,)``."""
+        return self.family(self.encoder(x))

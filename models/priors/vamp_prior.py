@@ -46,11 +46,15 @@ class VampPrior(Prior):
         Args:
             guide: what has ``encode``.
             inputs: ``(K, P)``, data or noise.
+
+        Raises:
+            InputError: there are not K inputs, or the posteriors have no density at a given z.
         """
         if inputs.ndim != 2 or len(inputs) != self.components:
             raise InputError(
                 f"VampPrior has {self.components} pseudo-inputs, a row each; these are {tuple(inputs.shape)}."
             )
+        _check_density(guide, inputs)
         self._guide = (guide,)
         self.pseudo_inputs = nn.Parameter(inputs.detach().clone().to(torch.get_default_dtype()))
         return self
@@ -65,3 +69,16 @@ class VampPrior(Prior):
         if isinstance(base, Normal):
             return MixtureOfNormals(equal, base.loc, base.scale)
         return dist.MixtureSameFamily(dist.Categorical(logits=equal), posteriors)
+
+
+@torch.no_grad()
+def _check_density(guide: Any, inputs: Tensor) -> None:
+    q = guide.encode(inputs[:1])
+    try:
+        q.log_prob(torch.zeros(1, *q.event_shape).to(inputs))
+    except (KeyError, NotImplementedError):
+        raise InputError(
+            "VampPrior is a mixture of the guide's posteriors, whose density it needs at every z; "
+            f"those of {type(guide).__name__} have one only where they drew, having no inverse.\n"
+            "  Use AmortizedFlow:transform=iaf, or another guide."
+        ) from None

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
 from typing import cast, get_args, get_type_hints
 
 import torch
 
 from .config import Config
 from .data import DataSet, Split, load
-from .guides import Guide
+from .guides import Guide, Refined
 from .inference import Estimator
 from .inference.randomness import forked_rng
 from .models import MLP, VAE, BernoulliVAE, FactorialBernoulli, InputError, Likelihood, Prior, VampPrior
@@ -50,7 +51,8 @@ def make_pair(config: Config, pixels: int, data: Split | None = None) -> tuple[V
     prior starts from data, it takes some of ``data``, or noise in their place.
     """
     make_prior, prior_options = parse("prior", config.prior, PRIORS)
-    make_guide, guide_options = parse("guide", config.guide, AMORTIZED)
+    amortized, _, refined = config.guide.partition("+")
+    make_guide, guide_options = parse("guide", amortized, AMORTIZED)
     make_likelihood, likelihood_options = parse("likelihood", config.likelihood, LIKELIHOODS)
     if config.binarisation == "relaxed":
         likelihood_options["relaxed"] = True
@@ -64,16 +66,22 @@ def make_pair(config: Config, pixels: int, data: Split | None = None) -> tuple[V
     with _stream(config, 3):
         outputs = cast(type[Guide], make_guide).outputs(latents, **guide_options)
         encoder = _mlp(config, pixels, *reversed(config.hidden), outputs)
-        guide = cast(Guide, make_guide(encoder, **guide_options))
+        sizes = [latents] if "latents" in signature(make_guide).parameters else []
+        guide = cast(Guide, make_guide(encoder, *sizes, **guide_options))
     if isinstance(prior, VampPrior):
         with _stream(config, 4):
             rows = torch.rand(prior.components, pixels)
             if data is not None:
                 rows = data.batch(torch.randint(len(data), (prior.components,)), torch.Generator().manual_seed(0))
             prior.attach(guide, rows)
-    if isinstance(prior, FactorialBernoulli):
-        return BernoulliVAE(prior, decoder, likelihood), guide
-    return VAE(prior, decoder, likelihood), guide
+    make_model = BernoulliVAE if isinstance(prior, FactorialBernoulli) else VAE
+    model = make_model(prior, decoder, likelihood)  # type: ignore[arg-type]
+    return model, _refined(guide, refined, model) if refined else guide
+
+
+def _refined(guide: Guide, spec: str, model: VAE) -> Guide:
+    make, options = parse("guide after +", spec, {"Refined": Refined})
+    return cast(Refined, make(guide, **options)).attach(model)
 
 
 def make_estimator(config: Config) -> Estimator:

@@ -7,6 +7,7 @@ import torch
 
 from aevb.build import load_data, make_pair
 from aevb.config import Config
+from aevb.guides import Refined
 from aevb.models import Gaussian, InputError, StandardNormal
 from aevb.parts import AMORTIZED, ESTIMATORS, GUIDES, LIKELIHOODS, PRIORS, catalogue, parse
 
@@ -17,7 +18,7 @@ def test_every_part_has_a_line_and_its_paper() -> None:
             assert entry.line.endswith((".", ")")), (kind, entry)
             assert entry.paper or kind == "data" or entry.name == "ExactPosterior"
     assert {"VAE", "LinearGaussian", "BernoulliVAE"} == {entry.name for entry in catalogue()["models"]}
-    assert set(AMORTIZED) == set(GUIDES) - {"ExactPosterior"}
+    assert set(AMORTIZED) == set(GUIDES) - {"ExactPosterior", "Refined"}
     assert {"L_A", "L_B", "IWAE"} <= set(ESTIMATORS)
     assert "ImportanceWeighted" not in ESTIMATORS
 
@@ -109,3 +110,20 @@ def test_a_likelihood_of_other_pixels_is_refused_with_the_remedy(config: dict[st
 def test_bad_settings_are_named(config: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         make_pair(Config(**config), 64)
+
+
+def test_a_guide_is_refined_by_a_plus() -> None:
+    model, guide = make_pair(Config(guide="AmortizedLowRank:rank=3+Refined:steps=2", hidden=(4,), latents=3), 6)
+    assert isinstance(guide, Refined)
+    assert (guide.steps, guide.guide.rank) == (2, 3)
+    assert guide.encode(torch.ones(5, 6)).batch_shape == (5,)
+    assert guide._model == (model,)
+    with pytest.raises(InputError, match=r"no option of Refined 'step'. Did you mean steps"):
+        make_pair(Config(guide="AmortizedNormal+Refined:step=2"), 6)
+    with pytest.raises(InputError, match=r"There is no guide after [+] 'Refine'. Did you mean Refined"):
+        make_pair(Config(guide="AmortizedNormal+Refine"), 6)
+
+
+def test_a_flow_is_told_its_latents() -> None:
+    guide = make_pair(Config(guide="AmortizedFlow:transform=planar,layers=3", hidden=(4,), latents=3), 6)[1]
+    assert guide.sample(torch.ones(5, 6)).shape == (1, 5, 3)
