@@ -23,8 +23,8 @@ class AmortizedFlow(Amortized):
     Args:
         encoder: a network from ``(..., P)`` to ``(..., outputs(D))``: mu, s, c.
         latents: D, the number of latents; at least 2 for ``iaf``.
-        transform: ``planar``: z + v tanh(w'z + b), the numbers v, w, b of each layer by the encoder: Rezende and
-            Mohamed (2015), Variational Inference with Normalizing Flows, equation 10,
+        transform: ``planar``: z + v tanh(w'z + b), the numbers v, w, b of each layer by the encoder:
+            Rezende and Mohamed (2015), Variational Inference with Normalizing Flows, equation 10,
             https://arxiv.org/abs/1505.05770. It has no inverse: estimators that need log q of a given z refuse it
             (STL and the wake phases). ``iaf``: each latent is mixed with a function of c and those before it, by
             a gate, the order reversed between layers: Kingma et al. (2016), Improving Variational Inference with

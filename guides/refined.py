@@ -22,11 +22,11 @@ class SupportsDecode(Protocol):
 class Refined(Guide):
     r"""q(z|x) = family(encoder(x) + delta(x)), delta by steps of Adam that raise the bound of each datum by itself.
 
-    What it adds to the bound of the guide that it starts from is the amortisation gap, as far as the steps go: Cremer,
-    Li and Duvenaud (2018), Inference Suboptimality in Variational Autoencoders, https://arxiv.org/abs/1801.03558. Kim
-    et al. (2018), Semi-Amortized Variational Autoencoders, https://arxiv.org/abs/1802.02550, train with it; here the
-    encoder then learns from the gradient at the refined numbers, as if delta were fixed. Each step draws its own z, and
-    its size falls linearly to 0.
+    What it adds to the bound of the guide that it starts from is the amortisation gap, as far as the steps go:
+    Cremer, Li and Duvenaud (2018), Inference Suboptimality in Variational Autoencoders,
+    https://arxiv.org/abs/1801.03558. Kim et al. (2018), Semi-Amortized Variational Autoencoders,
+    https://arxiv.org/abs/1802.02550, train with it; here the encoder then learns from the gradient at the refined
+    numbers, as if delta were fixed. Each step draws its own z, and its size falls linearly to 0.
 
     Args:
         guide: an amortised guide with reparametrised draws; its parameters are this one's.
