@@ -17,7 +17,7 @@ from ..models.errors import InputError
 from .batches import Batch
 from .randomness import forked_rng
 from .sites import Plate, Program, Site, data_sites, describe, in_plate, latent_sites, sample_sites
-from .support import check_support
+from .support import beyond, check_support
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ def inspect(model: Program, guide: Program, batch: Batch) -> Pair:
     _check_sites(model_trace, guide_trace)
     _check_plates(model_trace, guide_trace)
     _check_kinds(model_trace, guide_trace)
+    _check_supports(model_trace, guide_trace)
     _check_shapes(model_trace, guide_trace)
     model_parameters = _parameters(model_trace, "model", model)
     taken = {id(p) for p in model_parameters.values()}
@@ -147,6 +148,17 @@ def _check_kinds(model_trace: Trace, guide_trace: Trace) -> None:
                 f"Site '{site['name']}' is {kinds[_is_discrete(site)]} in the guide, {describe(site['fn'])}, and "
                 f"{kinds[_is_discrete(other)]} in the model, {describe(other['fn'])}.\n"
                 "  Choose a prior and a guide of the same kind."
+            )
+
+
+def _check_supports(model_trace: Trace, guide_trace: Trace) -> None:
+    """A posterior draws where its prior has a density, and both densities are by the same measure."""
+    for site in sample_sites(guide_trace):
+        other = model_trace.nodes.get(site["name"])
+        if other is not None and (reason := beyond(site, other)):
+            raise InputError(
+                f"Site '{site['name']}': the guide's {describe(site['fn'])} does not go with the model's "
+                f"{describe(other['fn'])}.\n  {reason}\n  Choose a prior and a guide of one support."
             )
 
 

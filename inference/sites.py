@@ -112,9 +112,19 @@ def no_density(site: Site) -> InputError:
     )
 
 
+def is_point(site: Site) -> bool:
+    """Whether a site is a Delta."""
+    return isinstance(_delta(site), Delta)
+
+
 def is_moved(site: Site) -> bool:
     """Whether a site is a Delta that the guide's parameters move: all of its gradient is a path."""
+    fn = _delta(site)
+    return isinstance(fn, Delta) and (fn.v.requires_grad or fn.log_density.requires_grad)
+
+
+def _delta(site: Site) -> Any:
     fn = site["fn"]
     while not isinstance(fn, Delta) and hasattr(fn, "base_dist"):
         fn = fn.base_dist
-    return isinstance(fn, Delta) and (fn.v.requires_grad or fn.log_density.requires_grad)
+    return fn

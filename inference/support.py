@@ -1,18 +1,19 @@
-"""Whether observed data lie where their distribution has a density."""
+"""Whether values lie where a distribution has a density: observed data, and what a guide draws."""
 
 from typing import Any
 
 import torch
+from pyro.distributions.constraints import sphere
 from torch import Tensor
 from torch.distributions import constraints
 
 from ..models.errors import InputError
+from .sites import Site, is_point
 
 
 def check_support(name: str, value: Tensor, support: Any, first_row: int = 0) -> None:
     """Check that observed data lie in the support of their distribution; name the first row and pixel that does not."""
-    while isinstance(support, constraints.independent):
-        support = support.base_constraint
+    support = _innermost(support)
     inside = support.check(value) if _checks_any_batch(support) else torch.ones_like(value, dtype=torch.bool)
     inside = inside & value.isfinite()
     if inside.all():
@@ -25,6 +26,33 @@ def check_support(name: str, value: Tensor, support: Any, first_row: int = 0) ->
         f"  {where}: {value[tuple(place)].item():.6g}.\n"
         f"  {_remedy(support)}"
     )
+
+
+def beyond(guide_site: Site, model_site: Site) -> str | None:
+    """Why a latent's posterior does not go with its prior: it draws where that has no density, or only lives on a
+    surface where the other has a volume. None where it does go, or where a support is not known."""
+    if is_point(guide_site):
+        return None
+    try:
+        q, p = _innermost(guide_site["fn"].support), _innermost(model_site["fn"].support)
+        inside = model_site["fn"].support.check(guide_site["value"]).all()
+    except NotImplementedError:
+        return None
+    if (q is sphere) != (p is sphere):
+        return "The density of one is by the area of the sphere, that of the other by the volume around it."
+    if _is_line(q) and not _is_line(p):
+        return f"The posterior draws any real numbers; the prior has a density on {_range(p)} alone."
+    return None if inside else f"The posterior has drawn a value outside {_range(p)}, where the prior has its density."
+
+
+def _innermost(support: Any) -> Any:
+    while hasattr(support, "base_constraint"):  # of several dimensions, or of a mixture
+        support = support.base_constraint
+    return support
+
+
+def _is_line(support: Any) -> bool:
+    return type(support).__name__ in ("_Real", "_RealVector")
 
 
 def _checks_any_batch(support: Any) -> bool:

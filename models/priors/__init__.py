@@ -2,6 +2,7 @@
 
 from .factorial_bernoulli import FactorialBernoulli as FactorialBernoulli
 from .flow_prior import FlowPrior as FlowPrior
+from .hyperspherical_uniform import HypersphericalUniform as HypersphericalUniform
 from .laplace import Laplace as Laplace
 from .learned_normal import LearnedNormal as LearnedNormal
 from .logistic import Logistic as Logistic

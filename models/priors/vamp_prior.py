@@ -74,8 +74,10 @@ class VampPrior(Prior):
 @torch.no_grad()
 def _check_density(guide: Any, inputs: Tensor) -> None:
     q = guide.encode(inputs[:1])
+    with torch.random.fork_rng():
+        other = q.sample().clone()
     try:
-        q.log_prob(torch.zeros(1, *q.event_shape).to(inputs))
+        q.log_prob(other)
     except (KeyError, NotImplementedError):
         raise InputError(
             "VampPrior is a mixture of the guide's posteriors, whose density it needs at every z; "
