@@ -12,3 +12,5 @@ from .exact_posterior import ExactPosterior as ExactPosterior
 from .guide import Amortized as Amortized
 from .guide import Guide as Guide
 from .refined import Refined as Refined
+from .responsibilities import Responsibilities as Responsibilities
+from .semi_supervised import SemiSupervised as SemiSupervised

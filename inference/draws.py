@@ -6,13 +6,14 @@ it is the estimator's own line.
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import torch
 from pyro import poutine
 from pyro.infer import ELBO
+from pyro.infer.enum import get_importance_trace
 from pyro.infer.util import is_validation_enabled
 from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
@@ -22,7 +23,20 @@ from torch import Tensor
 
 from ..models.errors import InputError
 from .randomness import Noise
-from .sites import Plate, Program, Site, data_sites, in_plate, is_moved, latent_sites, log_q_held, no_density
+from .sites import (
+    Plate,
+    Program,
+    Site,
+    data_sites,
+    in_plate,
+    is_enumerated,
+    is_moved,
+    latent_sites,
+    log_q_held,
+    no_density,
+)
+
+_PLATES = ("data", "num_particles_vectorized")
 
 Link = Callable[[Site], Tensor]  # what the model sees of a latent that the guide has drawn
 
@@ -34,12 +48,13 @@ class Latent:
     ``score`` is log q(z) as the factor of a score-function gradient, neither scaled nor masked nor in nats per datum,
     where z is not reparametrised or is held fixed; elsewhere it is None. ``follows_model`` says whether the guide has
     drawn, before this site, all that the model's p(z|...) of it depends on. ``model_site`` is None, and ``log_p`` 0,
-    for an auxiliary site of the guide.
+    for an auxiliary site of the guide. Where a site is enumerated, densities are means over its values.
     """
 
     name: str
     is_global: bool
     follows_model: bool
+    is_enumerated: bool
     log_p: Tensor
     log_q: Tensor
     score: Tensor | None
@@ -143,31 +158,37 @@ def draw(
     hold: bool = False,
     link: Link | None = None,
     twice: bool = False,
+    enumerate: bool = False,
 ) -> Draws:
     """Run the guide, then the model on its draws, through Pyro's handlers.
 
     Args:
-        elbo: says by ``num_particles`` how many samples are drawn; its ``_get_trace`` is Pyro's.
+        elbo: says by ``num_particles`` how many samples are drawn.
         model, guide: the pair.
         args, kwargs: the batch.
         hold: hold each draw fixed: nothing is differentiated through it, and every latent has a score.
         link: what the model sees of each latent, to change the gradient that comes back: the value by default.
         twice: keep the noise, so that the guide can be run again with its draws held fixed.
+        enumerate: give the guide's sites marked ``infer={"enumerate": "parallel"}`` all of their values instead of one,
+            as Pyro's ``TraceEnum_ELBO`` does: a sum over them takes the place of a draw.
     """
     if elbo.max_plate_nesting == float("inf"):
         elbo._guess_max_plate_nesting(model, guide, args, kwargs)
     model, guide = elbo._vectorized_num_particles(model), elbo._vectorized_num_particles(guide)
     if (hold or link or twice) and isinstance(poutine.unwrap(guide), Messenger):
         raise InputError("This estimator runs guide and model apart; an effect-handler guide runs both. Use L_A.")
+    if enumerate:
+        guide = poutine.enum(guide, first_available_dim=-1 - int(elbo.max_plate_nesting))
     noise = Noise() if twice else None
     with noise.recorded() if noise else nullcontext():
         if hold:
             model_trace, guide_trace = _held_traces(elbo, model, _Hold()(guide), args, kwargs)
         elif link is None:
-            model_trace, guide_trace = elbo._get_trace(model, guide, args, kwargs)
+            model_trace, guide_trace = _traces(elbo, model, guide, args, kwargs)
         else:
             model_trace, guide_trace = _linked_traces(elbo, model, guide, args, kwargs, link)
     plate = Plate.of(model_trace, -int(elbo.max_plate_nesting) if elbo.num_particles > 1 else None)
+    plate = replace(plate, choices=_choices(guide_trace))
 
     def guide_held() -> Trace:
         assert noise is not None
@@ -185,6 +206,37 @@ def draw(
     )
 
 
+def _traces(elbo: ELBO, model: Program, guide: Program, args: Any, kwargs: Any) -> tuple[Trace, Trace]:
+    return get_importance_trace("flat", elbo.max_plate_nesting, model, guide, args, kwargs)
+
+
+def _choices(guide_trace: Trace) -> Tensor | None:
+    """The probability of each combination of enumerated values, ``(C, ..., L, B)``; None where there are none.
+
+    Raises:
+        InputError: one is shared by the data, stands in another plate, or beside discrete latents that are drawn.
+    """
+    sites = list(latent_sites(guide_trace))
+    enumerated = [site for site in sites if is_enumerated(site)]
+    if not enumerated:
+        return None
+    for site in enumerated:
+        plates = [frame.name for frame in site["cond_indep_stack"] if frame.vectorized and frame.name in _PLATES]
+        others = [f.name for f in site["cond_indep_stack"] if f.vectorized and f.name not in _PLATES]
+        if others or "data" not in plates:
+            raise InputError(
+                f"Site '{site['name']}' is enumerated, which is done inside the plate 'data' and no other.\n"
+                f"  It stands in {', '.join(others + plates) or 'none'}."
+            )
+    for site in sites:
+        if not is_enumerated(site) and isinstance(site["score_parts"].score_function, Tensor):
+            raise InputError(
+                f"Site '{site['name']}' is drawn without a path, beside sites that are enumerated.\n"
+                "  Enumerate it too, with infer={'enumerate': 'parallel'}, or none."
+            )
+    return torch.stack(torch.broadcast_tensors(*[s["unscaled_log_prob"] for s in enumerated])).sum(0).exp()
+
+
 class _Hold(Messenger):
     """Holds each draw fixed as soon as it is drawn."""
 
@@ -198,7 +250,7 @@ class _Hold(Messenger):
 def _held_traces(elbo: ELBO, model: Program, guide: Program, args: Any, kwargs: Any) -> tuple[Trace, Trace]:
     """Pyro's; and where a flow has no inverse, which it is."""
     try:
-        return elbo._get_trace(model, guide, args, kwargs)
+        return _traces(elbo, model, guide, args, kwargs)
     except (NotImplementedError, KeyError):
         for site in latent_sites(poutine.trace(guide).get_trace(*args, **kwargs)):
             log_q_held(site)
@@ -237,11 +289,13 @@ def _latents(model_trace: Trace, guide_trace: Trace, plate: Plate, held: bool) -
         model_site = model_trace.nodes.get(site["name"])
         log_q, score, _ = site["score_parts"]
         log_q = plate.nats(site, log_q)
-        has_score = held or isinstance(score, Tensor)  # Pyro's is the number 0 where there is a path
+        has_path = not isinstance(score, Tensor)  # where there is one, Pyro's score is the number 0
+        has_score = held or not (has_path or is_enumerated(site))
         yield Latent(
             name=site["name"],
             is_global=not in_plate(site),
             follows_model=needed.get(site["name"], set()) <= drawn,
+            is_enumerated=is_enumerated(site),
             log_p=plate.nats(model_site, model_site["log_prob"]) if model_site else torch.zeros_like(log_q),
             log_q=log_q,
             score=plate.sum_to(site, site["unscaled_log_prob"]) if has_score else None,

@@ -35,11 +35,13 @@ def active_units(
 ) -> dict[str, int]:
     """How many latents of each local site follow the data: those with Var_x E_q(z_d|x)[z_d] > threshold.
 
-    Burda, Grosse and Salakhutdinov (2015), Importance Weighted Autoencoders, section 5.2, whose threshold is 0.01.
+    Burda, Grosse and Salakhutdinov (2015), Importance Weighted Autoencoders, section 5.2, whose threshold is 0.01. A
+    class, which has no mean, is left out.
     """
     means: dict[str, list[Tensor]] = {}
     for z, plate in _local_latents(model, guide, data, seed):
-        means.setdefault(z.name, []).append(_by_datum(_mean(z), z, plate))
+        if not (mean := _mean(z)).isnan().all():
+            means.setdefault(z.name, []).append(_by_datum(mean, z, plate))
     return {name: int((torch.cat(parts).var(0) > threshold).sum()) for name, parts in means.items()}
 
 

@@ -21,13 +21,15 @@ class Plate:
     """The plate ``data``: its dimension, the B data of this batch, the N that they stand for.
 
     ``sample_dim`` is the dimension of the L samples, to the left of every plate, or None where one is drawn. Both
-    dimensions are negative.
+    dimensions are negative. Where a guide's discrete latents are enumerated, ``choices`` is the probability q of each
+    combination of their values, to the left of all plates.
     """
 
     dim: int
     batch: int
     size: int
     sample_dim: int | None = None
+    choices: Tensor | None = None
 
     @classmethod
     def of(cls, model_trace: Trace, sample_dim: int | None = None) -> "Plate":
@@ -42,12 +44,23 @@ class Plate:
         )
 
     def sum_to(self, site: Site, value: Tensor) -> Tensor:
-        """Sum a site's value over every plate but this one: ``(L, B)``, or ``(L, 1)`` for a global site."""
+        """Sum a site's value over every plate but this one: ``(L, B)``, or ``(L, 1)`` for a global site.
+
+        Where it depends on what is enumerated, that is its mean over the choices.
+        """
+        value = self._mean_over_choices(value)
         kept = {self.sample_dim, self.dim if in_plate(site) else None}
         summed = [dim for dim in range(-value.ndim, 0) if dim not in kept]
         value = value.sum(summed) if summed else value
         value = value if self.sample_dim else value.unsqueeze(0)
         return value if in_plate(site) else value.unsqueeze(-1)
+
+    def _mean_over_choices(self, value: Tensor) -> Tensor:
+        plates = max(-self.dim, -(self.sample_dim or 0))
+        if self.choices is None or value.ndim <= plates:
+            return value
+        value = value * self.choices
+        return value.sum(list(range(value.ndim - plates)))
 
     def nats(self, site: Site, log_density: Tensor) -> Tensor:
         """A site's log density per datum: undo the plate's N / B where it is local, divide by N where it is global."""
@@ -79,6 +92,11 @@ def sample_sites(trace: Trace) -> Iterator[Site]:
 def data_sites(trace: Trace) -> Iterator[Site]:
     """The sample sites of a trace that observe data, without what ``pyro.deterministic`` only notes."""
     return (s for s in sample_sites(trace) if s["is_observed"] and not s["infer"].get("_deterministic"))
+
+
+def is_enumerated(site: Site) -> bool:
+    """Whether a site's value is all of its values, side by side."""
+    return site["infer"].get("_enumerate_dim") is not None
 
 
 def in_plate(site: Site) -> bool:

@@ -2,9 +2,11 @@
 
 from .bernoulli_vae import BernoulliVAE as BernoulliVAE
 from .errors import InputError as InputError
+from .gaussian_mixture_vae import GaussianMixtureVAE as GaussianMixtureVAE
 from .likelihoods import *  # noqa: F403  (a part is one line, in its own package)
 from .linear_gaussian import LinearGaussian as LinearGaussian
 from .networks import *  # noqa: F403
 from .priors import *  # noqa: F403
 from .program import Program as Program
+from .semi_supervised_vae import SemiSupervisedVAE as SemiSupervisedVAE
 from .vae import VAE as VAE

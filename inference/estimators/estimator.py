@@ -7,14 +7,15 @@ from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pyro.infer import Trace_ELBO
+from pyro.infer.enum import get_importance_trace
 from torch import Tensor
 
 from ...models.errors import InputError, check_at_least
-from ..draws import Draws, Link, draw
+from ..draws import Draws, Latent, Link, draw
 from ..randomness import forked_rng
 from ..sites import Program, describe, sample_sites
 
-KLPath = Literal["analytic", "monte-carlo", "none"]
+KLPath = Literal["analytic", "enumerated", "monte-carlo", "none"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class Estimate:
     is what to differentiate: its gradient is the estimator's estimate of the gradient of the mean bound; its value
     means nothing. ``reconstruction`` and ``kl`` ``(B,)`` and ``kl_global`` ``()``, the KL of global latents divided by
     N, split the evidence lower bound: ``elbo`` is their difference, at beta = 1 whatever the bound. ``kl_path`` says
-    for each latent site how its KL came about: ``analytic``, ``monte-carlo`` or ``none`` (no KL in the bound).
+    for each latent site how its KL came about: ``analytic``, ``enumerated`` (a sum over the values of a discrete
+    latent), ``monte-carlo`` or ``none`` (no KL in the bound).
     """
 
     bound: Tensor
@@ -60,7 +62,7 @@ class Estimate:
             reconstruction=draws.log_likelihood.mean(0),
             kl=kl.mean(0),
             kl_global=kl_global.mean(),
-            kl_path={z.name: kl_path for z in draws.latents},
+            kl_path={z.name: sampled(z) if kl_path == "monte-carlo" else kl_path for z in draws.latents},
         )
 
     @property
@@ -106,12 +108,13 @@ class Estimator(Trace_ELBO, ABC):
         hold: bool = False,
         link: Link | None = None,
         twice: bool = False,
+        enumerate: bool = False,
         **kwargs: Any,
     ) -> Draws:
-        """L draws of the pair on a batch; for ``hold``, ``link`` and ``twice`` see :func:`~..draws.draw`."""
+        """L draws of the pair on a batch; for what can be asked of them see :func:`~..draws.draw`."""
         if self._pair is None or self._pair[0] is not model or self._pair[1] is not guide:
             self._pair, self.max_plate_nesting = (model, guide), float("inf")  # plates may be deeper in another pair
-        return draw(self, model, guide, args, kwargs, hold=hold, link=link, twice=twice)
+        return draw(self, model, guide, args, kwargs, hold=hold, link=link, twice=twice, enumerate=enumerate)
 
     def references(self) -> "tuple[Estimator, ...]":
         """Less noisy estimators of the same target, whose mean over many draws is the truth, where it has a new one."""
@@ -134,7 +137,7 @@ class Estimator(Trace_ELBO, ABC):
     def _guess_max_plate_nesting(self, model: Program, guide: Program, args: Any, kwargs: Any) -> None:
         """Pyro's, without its log line, and without advancing the random stream: L samples see the noise of one."""
         with forked_rng(), torch.no_grad():
-            traces = Trace_ELBO()._get_trace(model, guide, args, kwargs)
+            traces = get_importance_trace("flat", float("inf"), model, guide, args, kwargs)
         dims = [f.dim for t in traces for s in sample_sites(t) for f in s["cond_indep_stack"] if f.vectorized]
         self.max_plate_nesting = -min(dims, default=0) + 1
 
@@ -153,6 +156,11 @@ class Estimator(Trace_ELBO, ABC):
     def loss(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> float:
         """Minus the mean bound. Called by ``SVI.evaluate_loss``."""
         return -self.estimate(model, guide, *args, **kwargs).bound.mean().item()
+
+
+def sampled(z: Latent) -> KLPath:
+    """How the KL of a latent comes about that is not taken in closed form."""
+    return "enumerated" if z.is_enumerated else "monte-carlo"
 
 
 def elbo(beta: float) -> Target:

@@ -32,7 +32,7 @@ class L_A(Estimator):
 
     def estimate(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Estimate:
         """Equation 6 on a batch."""
-        draws = self.draw(model, guide, *args, **kwargs)
+        draws = self.draw(model, guide, *args, enumerate=True, **kwargs)
         kl, kl_global = draws.sum_latents([z.path_log_q - z.log_p for z in draws.latents])
         bound = draws.log_likelihood - self.beta * (kl + kl_global)  # equation 6, draw by draw: (L, B)
         surrogate = bound.mean() + draws.score_function(bound / self.samples)

@@ -41,7 +41,7 @@ class L_B(Estimator):
 
     def estimate(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Estimate:
         """Equation 7 on a batch."""
-        draws = self.draw(model, guide, *args, **kwargs)
+        draws = self.draw(model, guide, *args, enumerate=True, **kwargs)
         check_reparametrised(self, draws, "Use L_A or L_B_mixed, whose gradient is then by the score function.")
         kl, kl_global = draws.sum_latents([_analytic(z, draws) for z in draws.latents])
         bound = draws.log_likelihood - self.beta * (kl + kl_global)  # equation 7, draw by draw: (L, B)

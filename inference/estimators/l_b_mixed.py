@@ -3,7 +3,7 @@
 from typing import Any
 
 from ..sites import Program
-from .estimator import Estimate, Estimator, Target, elbo
+from .estimator import Estimate, Estimator, Target, elbo, sampled
 from .l_b import closed_form_kl
 
 
@@ -31,7 +31,7 @@ class L_B_mixed(Estimator):
 
     def estimate(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Estimate:
         """Equation 7 where it can be, equation 6 elsewhere."""
-        draws = self.draw(model, guide, *args, **kwargs)
+        draws = self.draw(model, guide, *args, enumerate=True, **kwargs)
         closed = {z.name: closed_form_kl(z, draws) for z in draws.latents}
         parts = [z.path_log_q - z.log_p if (kl := closed[z.name]) is None else kl for z in draws.latents]
         kl, kl_global = draws.sum_latents(parts)
@@ -42,5 +42,5 @@ class L_B_mixed(Estimator):
             reconstruction=draws.log_likelihood.mean(0),
             kl=kl.mean(0),
             kl_global=kl_global.mean(),
-            kl_path={name: "monte-carlo" if kl is None else "analytic" for name, kl in closed.items()},
+            kl_path={z.name: sampled(z) if closed[z.name] is None else "analytic" for z in draws.latents},
         )

@@ -38,10 +38,14 @@ class NormalMixture(Prior):
         self.loc = nn.Parameter(torch.randn(components, latents) if components > 1 else torch.zeros(1, latents))
         self.log_excess_variance = nn.Parameter(torch.full((components, latents), 1 - floor).log())
 
-    def forward(self) -> dist.TorchDistribution:
+    @property
+    def scale(self) -> Tensor:
+        """s, ``(K, D)``."""
+        return (self.floor + self.log_excess_variance.exp()).sqrt()
+
+    def forward(self) -> "MixtureOfNormals":
         """p(z): batch shape ``()``, event shape ``(D,)``."""
-        scale = (self.floor + self.log_excess_variance.exp()).sqrt()
-        return MixtureOfNormals(self.logits, self.loc, scale)
+        return MixtureOfNormals(self.logits, self.loc, self.scale)
 
 
 class MixtureOfNormals(dist.TorchDistribution):
@@ -70,16 +74,16 @@ class MixtureOfNormals(dist.TorchDistribution):
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
+        log_prob = self.log_joint(value).logsumexp(-1).to(value.dtype)
+        return log_prob.expand(torch.broadcast_shapes(value.shape[:-1], self.batch_shape))
+
+    def log_joint(self, value: Tensor) -> Tensor:
+        """log p(k) p(z|k) of every component k, ``(..., K)``, in double precision."""
         z, loc, scale = value.double(), self.loc.double(), self.scale.double()
         precision = scale**-2
         distances = z**2 @ precision.mT - 2 * (z @ (loc * precision).mT) + (loc**2 * precision).sum(-1)
         log_normaliser = scale.log().sum(-1) + 0.5 * math.log(2 * math.pi) * scale.shape[-1]
-        log_components = self.logits.double().log_softmax(-1) - log_normaliser - 0.5 * distances  # (..., K)
-        return (
-            log_components.logsumexp(-1)
-            .to(value.dtype)
-            .expand(torch.broadcast_shapes(value.shape[:-1], self.batch_shape))
-        )
+        return self.logits.double().log_softmax(-1) - log_normaliser - 0.5 * distances
 
     @property
     def mean(self) -> Tensor:

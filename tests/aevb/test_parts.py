@@ -17,7 +17,7 @@ def test_every_part_has_a_line_and_its_paper() -> None:
         for entry in entries:
             assert entry.line.endswith((".", ")")), (kind, entry)
             assert entry.paper or kind == "data" or entry.name == "ExactPosterior"
-    assert {"VAE", "LinearGaussian", "BernoulliVAE"} == {entry.name for entry in catalogue()["models"]}
+    assert {"VAE", "LinearGaussian", "BernoulliVAE", "GaussianMixtureVAE", "SemiSupervisedVAE"} == {entry.name for entry in catalogue()["models"]}
     assert set(AMORTIZED) == set(GUIDES) - {"ExactPosterior", "Refined"}
     assert {"L_A", "L_B", "IWAE"} <= set(ESTIMATORS)
     assert "ImportanceWeighted" not in ESTIMATORS
