@@ -8,3 +8,4 @@ from .amortized_normal import AmortizedNormal as AmortizedNormal
 from .amortized_student_t import AmortizedStudentT as AmortizedStudentT
 from .exact_posterior import ExactPosterior as ExactPosterior
 from .guide import Guide as Guide
+from .hierarchical import Hierarchical as Hierarchical
