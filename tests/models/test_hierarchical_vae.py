@@ -20,8 +20,10 @@ from aevb.inference import (
     L_A,
     L_B,
     L_B_mixed,
+    active_units,
     evaluate,
     fit,
+    kl_per_latent,
     log_evidence,
 )
 from aevb.models import (
@@ -293,6 +295,34 @@ def test_two_of_them_share_nothing_in_pyros_store() -> None:
         with pyro.poutine.trace(param_only=True) as captured:
             program(data())
         assert {id(site["value"]) for site in captured.trace.nodes.values()} == {id(p) for p in program.parameters()}
+
+
+def test_the_kl_of_the_top_layer_is_the_mean_over_draws_of_those_below(float64: None) -> None:
+    """E KL(q(z2|z1) || N(0, 1)) = -log s^2 / 2 + (s^2 + E mu(z1)^2 - 1) / 2; z1's own is no closed form."""
+    model, guide, _ = chain(2)
+    x = torch.randn(200, 3)
+    kl = kl_per_latent(model, guide, x)
+    assert kl.keys() == {"z2"}
+    q, weight = guide.encode(x), guide.layers[1].encoder[0].weight[0, 0]  # type: ignore[index,union-attr]
+    above = guide.layers[1].encode(q.mean)  # type: ignore[operator]
+    square = above.mean**2 + weight**2 * q.variance
+    truth = 0.5 * (above.variance + square - 1 - above.variance.log()).mean()
+    error = (square.std() / math.sqrt(200 * 100)).item()  # of 100 draws of z1 for each datum, at most
+    assert abs(kl["z2"].item() - truth.item()) < 4.5 * error
+    assert error < 0.01
+
+
+def test_noise_of_the_layer_below_makes_no_unit_active(float64: None) -> None:
+    """Where q(z1|x) is N(0, 1) for every x, z2 = z1 moves with the draw, and not with the data."""
+    model, _, _ = chain(2)
+    nothing, first = [0.0, 0.0, 0.0], normal([0.15, 0.0, 0.0], 0.0, 1.0, GUIDE_FLOOR)
+    second = AmortizedNormal(normal(1.0, 0.0, 1.0, GUIDE_FLOOR))
+    asleep = Hierarchical([AmortizedNormal(normal(nothing, 0.0, 1.0, GUIDE_FLOOR)), second])
+    awake = Hierarchical([AmortizedNormal(first), second])  # Var_x E[z2|x] = 0.15^2
+    x = torch.randn(300, 3)
+    assert active_units(model, asleep, x) == {"z1": 0, "z2": 0}
+    assert active_units(model, asleep, x, threshold=0.004) == {"z1": 0, "z2": 0}  # the noise itself is of 1 / 100
+    assert active_units(model, awake, x) == {"z1": 1, "z2": 1}
 
 
 def test_layers_that_do_not_fit_are_named() -> None:
