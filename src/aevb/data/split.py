@@ -80,6 +80,47 @@ class Split:
         rows = indices if self.rows is None else self.rows[indices]
         return replace(self, rows=rows, labels=None if self.labels is None else self.labels[indices])
 
+    def labelled(self) -> "Labelled":
+        """The split with its labels, as models of p(x|label) are trained.
+
+        Raises:
+            InputError: it has none.
+
+        Example:
+            >>> from aevb.data import load
+            >>> x, labels = load("digits").train.labelled().batch(torch.arange(3))
+            >>> x.shape, labels
+            (torch.Size([3, 64]), tensor([6, 6, 6]))
+        """
+        if self.labels is None:
+            raise InputError("The data have no labels. Give those of an array: load(array, labels=...).")
+        return Labelled(self, self.labels.long())
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """N data and their labels; a batch is the tuple of both, its pixels those of the split alone.
+
+    Args:
+        split: the data.
+        labels: ``(N,)``, whole numbers.
+    """
+
+    split: Split
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def batch(self, indices: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """The rows ``indices``, ``(B, P)``, and their labels, ``(B,)``."""
+        x = self.split.batch(indices, generator)
+        return x, self.labels[indices.to(self.labels.device)].to(x.device)
+
+    def to(self, device: torch.device) -> Self:
+        """The same, batches being made on a device."""
+        return replace(self, split=self.split.to(device), labels=self.labels.to(device))
+
 
 @dataclass(frozen=True)
 class DataSet:
