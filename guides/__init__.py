@@ -6,6 +6,7 @@ from .amortized_low_rank import AmortizedLowRank as AmortizedLowRank
 from .amortized_multivariate_normal import AmortizedMultivariateNormal as AmortizedMultivariateNormal
 from .amortized_normal import AmortizedNormal as AmortizedNormal
 from .amortized_student_t import AmortizedStudentT as AmortizedStudentT
+from .conditional import Conditional as Conditional
 from .exact_posterior import ExactPosterior as ExactPosterior
 from .guide import Guide as Guide
 from .hierarchical import Hierarchical as Hierarchical

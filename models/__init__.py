@@ -2,6 +2,7 @@
 
 from .bernoulli_vae import BernoulliVAE as BernoulliVAE
 from .conditional_normal import ConditionalNormal as ConditionalNormal
+from .conditional_vae import ConditionalVAE as ConditionalVAE
 from .errors import InputError as InputError
 from .hierarchical_vae import HierarchicalVAE as HierarchicalVAE
 from .likelihoods import *  # noqa: F403  (a part is one line, in its own package)

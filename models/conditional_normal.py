@@ -9,7 +9,8 @@ from .errors import InputError
 class ConditionalNormal(nn.Module):
     r"""p(z|v) = N(z; mu(v), diag(floor + exp(s(v)))), (mu, s) = network(v).
 
-    A layer of :class:`HierarchicalVAE`, whose v is the layer above.
+    A layer of :class:`HierarchicalVAE`, whose v is the layer above, and the prior p(z|c) of a :class:`ConditionalVAE`,
+    whose v is the condition.
 
     Args:
         network: from ``(..., V)`` to ``(..., 2D)``: mu, then s.

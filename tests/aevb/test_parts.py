@@ -17,8 +17,8 @@ def test_every_part_has_a_line_and_its_paper() -> None:
             assert entry.line.endswith((".", ")")), (kind, entry)
             assert entry.paper or kind == "data" or entry.name == "ExactPosterior"
     models = {entry.name for entry in catalogue()["models"]}
-    assert models == {"VAE", "LinearGaussian", "BernoulliVAE", "HierarchicalVAE"}
-    assert set(AMORTIZED) == set(GUIDES) - {"ExactPosterior", "Hierarchical"}
+    assert models == {"VAE", "LinearGaussian", "BernoulliVAE", "HierarchicalVAE", "ConditionalVAE"}
+    assert set(AMORTIZED) == set(GUIDES) - {"ExactPosterior", "Hierarchical", "Conditional"}
     assert {"L_A", "L_B", "IWAE"} <= set(ESTIMATORS)
     assert "ImportanceWeighted" not in ESTIMATORS
 
