@@ -318,6 +318,14 @@ def test_what_cannot_be_a_condition_is_named(classes: int | None, c: Tensor, mes
         fit(*make(classes=classes), (data()[0], c), epochs=1)
 
 
+@pytest.mark.parametrize("engine", ["svi", "auto", "fast"])
+def test_a_label_that_is_none_stops_training_wherever_it_stands(engine: str) -> None:
+    x, labels = data(200)
+    labels[170] = 3  # in the last batch
+    with pytest.raises(InputError, match=r"Labels of 3 classes count from 0 to 2|index out of range"):
+        fit(*make(), (x, labels), epochs=400, batch_size=50, device="cpu", engine=engine)
+
+
 def test_classes_are_at_least_one() -> None:
     with pytest.raises(InputError, match="classes is at least 1; it is 0"):
         make(classes=0)
