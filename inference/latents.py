@@ -1,33 +1,39 @@
 """What each latent carries."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 from torch.distributions import Distribution, Independent, kl_divergence
 
 from ..models.errors import InputError
-from .batches import Data
+from .batches import Batch, Data
 from .draws import Latent
 from .estimators import L_A
 from .evaluate import DRAWS_AT_ONCE, held_out
 from .sites import Plate, Program, describe
 
+_DRAWS = 100  # for each datum, where what is asked of one latent depends on the others
+
 
 def kl_per_latent(model: Program, guide: Program, data: Data, *, seed: int = 0) -> dict[str, Tensor]:
     """KL(q(z_d|x) || p(z_d)) in nats, averaged over the data, for each local site whose families factorise.
 
-    Its sum over d is the KL of the bound.
+    Its sum over d is the KL of the bound. Where q or p depends on other latents, it is the mean over their draws.
 
     Returns:
-        For each such site ``(D,)``; a site whose posterior or prior does not factorise, or has no closed form, is
-        left out.
+        For each such site ``(D,)``; left out is a site whose posterior or prior does not factorise, that has no closed
+        form, or whose p depends on what the guide draws later.
     """
-    sums: dict[str, list[Tensor]] = {}
-    for z, plate in _local_latents(model, guide, data, seed):
-        if (kl := _factorised_kl(z)) is not None:
-            share = plate.batch / plate.size
-            sums.setdefault(z.name, []).append(share * _by_datum(kl, z, plate))
-    return {name: torch.cat(parts).mean(0).cpu() for name, parts in sums.items()}
+
+    def kl(z: Latent, plate: Plate) -> Tensor | None:
+        value = _factorised_kl(z)
+        return None if value is None else plate.batch / plate.size * _by_datum(value, z, plate)
+
+    found = _over_draws(kl, model, guide, data, seed)
+    return {name: mean.mean(0).cpu() for name, (mean, _) in found.items()}
 
 
 def active_units(
@@ -35,25 +41,58 @@ def active_units(
 ) -> dict[str, int]:
     """How many latents of each local site follow the data: those with Var_x E_q(z_d|x)[z_d] > threshold.
 
-    Burda, Grosse and Salakhutdinov (2015), Importance Weighted Autoencoders, section 5.2, whose threshold is 0.01. A
-    class, which has no mean, is left out.
+    Burda, Grosse and Salakhutdinov (2015), Importance Weighted Autoencoders, section 5.2, whose threshold is 0.01.
+    Where q(z_d|...) depends on other latents, the expectation is a mean over draws of those, and what their noise adds
+    to the variance is taken off, without bias. A class, which has no mean, is left out.
     """
-    means: dict[str, list[Tensor]] = {}
-    for z, plate in _local_latents(model, guide, data, seed):
-        if not (mean := _mean(z)).isnan().all():
-            means.setdefault(z.name, []).append(_by_datum(mean, z, plate))
-    return {name: int((torch.cat(parts).var(0) > threshold).sum()) for name, parts in means.items()}
+    found = _over_draws(_mean_by_datum, model, guide, data, seed)
+    return {name: int((mean.var(0) - noise.mean(0) > threshold).sum()) for name, (mean, noise) in found.items()}
 
 
-def _local_latents(model: Program, guide: Program, data: Data, seed: int) -> list[tuple[Latent, Plate]]:
+Value = Callable[[Latent, Plate], Tensor | None]
+
+
+def _over_draws(
+    value: Value, model: Program, guide: Program, data: Data, seed: int
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """A value of each local site, ``(N, D)``: its mean over draws, and the variance of that mean; None is left out."""
+    found: dict[str, list[tuple[Tensor, Tensor]]] = {}
     with held_out(model, guide, data, DRAWS_AT_ONCE, seed) as batches:
-        draws = [L_A().draw(model, guide, *batch) for batch in batches]
-    return [(z, draw.plate) for draw in draws for z in draw.latents if not z.is_global]
+        for batch in batches:
+            for name, moments in _moments(partial(_values, value, model, guide, batch)).items():
+                found.setdefault(name, []).append(moments)
+    return {name: (torch.cat([m for m, _ in parts]), torch.cat([v for _, v in parts])) for name, parts in found.items()}
+
+
+def _values(value: Value, model: Program, guide: Program, batch: Batch) -> dict[str, Tensor]:
+    draws = L_A().draw(model, guide, *batch)
+    values = {z.name: value(z, draws.plate) for z in draws.latents if not z.is_global}
+    return {name: v for name, v in values.items() if v is not None}
+
+
+def _moments(draw: Callable[[], dict[str, Tensor]]) -> dict[str, tuple[Tensor, Tensor]]:
+    """Mean over draws and the variance of that mean; two draws where they are the same, else a hundred."""
+    mean = draw()
+    square = {name: torch.zeros_like(v) for name, v in mean.items()}
+    for count in range(2, _DRAWS + 1):
+        new = draw()
+        if count == 2 and all(torch.equal(v, mean[name]) for name, v in new.items()):
+            break
+        for name, v in new.items():  # Welford's recursion
+            off = v - mean[name]
+            mean[name] = mean[name] + off / count
+            square[name] = square[name] + off * (v - mean[name])
+    return {name: (m, square[name] / (_DRAWS * (_DRAWS - 1))) for name, m in mean.items()}
 
 
 def _by_datum(value: Tensor, z: Latent, plate: Plate) -> Tensor:
     """A value of batch and event shape as rows of data, ``(B, D)``: each element of other plates is a latent too."""
     return value.movedim(plate.dim - z.guide_site["fn"].event_dim, 0).flatten(1) if value.ndim > 1 else value[:, None]
+
+
+def _mean_by_datum(z: Latent, plate: Plate) -> Tensor | None:
+    mean = _mean(z)
+    return None if mean.isnan().all() else _by_datum(mean, z, plate)
 
 
 def _mean(z: Latent) -> Tensor:
@@ -65,7 +104,7 @@ def _mean(z: Latent) -> Tensor:
 
 
 def _factorised_kl(z: Latent) -> Tensor | None:
-    if z.model_site is None:
+    if z.model_site is None or not z.follows_model:
         return None
     q, p = _one_latent(z.guide_site["fn"]), _one_latent(z.model_site["fn"])
     if q is None or p is None:

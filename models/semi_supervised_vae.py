@@ -8,6 +8,7 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
+from .condition import Condition, beside
 from .errors import check_at_least
 from .likelihoods import Likelihood
 from .priors import Prior
@@ -43,7 +44,7 @@ class SemiSupervisedVAE(Program):
         self.prior = prior
         self.decoder = decoder
         self.likelihood = likelihood
-        self.classes = check_at_least(2, "classes", classes)
+        self.condition = Condition(check_at_least(2, "classes", classes))
         self.register_buffer("no_preference", torch.zeros(classes), persistent=False)
         self._guide: tuple[Any, ...] = ()  # in a tuple, so that its parameters are not counted as the model's
         self.label_weight = 0.0
@@ -71,7 +72,7 @@ class SemiSupervisedVAE(Program):
 
     def decode(self, z: Tensor, y: Tensor) -> dist.TorchDistribution:
         """p(x|y, z): from z ``(..., D)`` and classes ``(...)``, event shape ``(P,)``."""
-        return self.likelihood(self.decoder(beside(z, y, self.classes)))
+        return self.likelihood(self.decoder(beside(z, self.condition(y))))
 
     def reconstruct(self, x: Tensor, guide: Any) -> Tensor:
         """The mean of p(x|y, z) at the likeliest y and the mean of q(z|x, y), ``(..., P)``."""
@@ -82,10 +83,3 @@ class SemiSupervisedVAE(Program):
     def sample(self, y: Tensor) -> Tensor:
         """Draws x ~ p(x|y) for classes ``(...)``, each through its own z ~ p(z): ``(..., P)``."""
         return self.decode(self.prior().sample(y.shape), y).sample()
-
-
-def beside(values: Tensor, y: Tensor, classes: int) -> Tensor:
-    """Numbers ``(..., P)`` with their class ``(...)`` as one of C behind them, ``(..., P + C)``."""
-    one_of = (y[..., None] == torch.arange(classes, device=y.device)).to(values.dtype)
-    shape = torch.broadcast_shapes(values.shape[:-1], y.shape)
-    return torch.cat([values.expand(*shape, -1), one_of.expand(*shape, -1)], -1)

@@ -23,7 +23,7 @@ def _classes(package: ModuleType, base: type) -> dict[str, type]:
 
 PRIORS = _classes(priors, Prior)
 LIKELIHOODS = _classes(likelihoods, Likelihood)
-GUIDES = _classes(guides, guides.Guide)
+GUIDES = _classes(guides, Program)
 AMORTIZED = {name: part for name, part in GUIDES.items() if "encoder" in inspect.signature(part).parameters}
 """Those that any model of one latent vector can have."""
 NETWORKS = _classes(networks, object)

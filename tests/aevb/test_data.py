@@ -70,6 +70,36 @@ def test_held_out_data_are_binarised_once_by_the_recorded_seed() -> None:
     assert data.binarisation_seed == 0
 
 
+def test_labels_come_with_their_images_which_are_binarised_as_without_them() -> None:
+    digits = load("digits")
+    for part in digits:
+        labelled, indices = part.labelled(), torch.tensor([5, 0, 7])
+        x, labels = labelled.batch(indices, torch.Generator().manual_seed(1))
+        assert torch.equal(x, part.batch(indices, torch.Generator().manual_seed(1)))
+        assert part.labels is not None
+        assert labels.dtype == torch.int64
+        assert torch.equal(labels, part.labels[indices])
+        assert len(labelled) == len(part)
+        moved = labelled.to(torch.device("cpu"))
+        assert torch.equal(moved.batch(indices, torch.Generator().manual_seed(1))[1], labels)
+    few = digits.test.take(torch.tensor([3, 1])).labelled()
+    assert torch.equal(few.labels, digits.test.labelled().labels[[3, 1]])
+    with pytest.raises(InputError, match=r"no labels. Give those of an array: load\(array, labels=\.\.\.\)"):
+        load(np.zeros((20, 3))).train.labelled()
+
+
+def test_few_labels_of_each_class_are_kept() -> None:
+    train = load("digits").train
+    known = train.labelled(per_class=3, seed=1).labels
+    assert torch.equal(known[known >= 0].bincount(), torch.full((10,), 3))
+    assert train.labels is not None
+    assert torch.equal(known[known >= 0], train.labels[known >= 0].long())
+    assert torch.equal(known, train.labelled(per_class=3, seed=1).labels)
+    assert not torch.equal(known, train.labelled(per_class=3, seed=2).labels)
+    with pytest.raises(InputError, match=r"There are \d+ data of class \d; per_class is 5000"):
+        train.labelled(per_class=5000)
+
+
 def test_fixed_binarisation_draws_training_data_once() -> None:
     train = load("digits", binarisation="fixed").train
     assert torch.equal(train.batch(torch.arange(5)), train.batch(torch.arange(5)))

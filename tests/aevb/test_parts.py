@@ -17,8 +17,14 @@ def test_every_part_has_a_line_and_its_paper() -> None:
         for entry in entries:
             assert entry.line.endswith((".", ")")), (kind, entry)
             assert entry.paper or kind == "data" or entry.name == "ExactPosterior"
-    assert {"VAE", "LinearGaussian", "BernoulliVAE", "GaussianMixtureVAE", "SemiSupervisedVAE"} == {entry.name for entry in catalogue()["models"]}
-    assert set(AMORTIZED) == set(GUIDES) - {"ExactPosterior", "Refined"}
+    models = {entry.name for entry in catalogue()["models"]}
+    assert models == {
+        *("VAE", "LinearGaussian", "BernoulliVAE", "GaussianMixtureVAE", "SemiSupervisedVAE"),
+        *("HierarchicalVAE", "ConditionalVAE"),
+    }
+    assert set(AMORTIZED) == set(GUIDES) - {
+        *("ExactPosterior", "Refined", "Hierarchical", "Conditional", "Responsibilities", "SemiSupervised"),
+    }
     assert {"L_A", "L_B", "IWAE"} <= set(ESTIMATORS)
     assert "ImportanceWeighted" not in ESTIMATORS
 

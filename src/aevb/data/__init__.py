@@ -5,4 +5,5 @@ from .named import *  # noqa: F403
 from .named import DATA_SETS as DATA_SETS
 from .split import BINARISATIONS as BINARISATIONS
 from .split import DataSet as DataSet
+from .split import Labelled as Labelled
 from .split import Split as Split

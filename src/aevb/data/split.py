@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..models.errors import InputError, check_name
+from ..models.errors import InputError, check_at_least, check_name
 from .raw import Raw, refuse
 
 BINARISATIONS = {
@@ -79,6 +79,66 @@ class Split:
         """Some of the data, as a split of their own."""
         rows = indices if self.rows is None else self.rows[indices]
         return replace(self, rows=rows, labels=None if self.labels is None else self.labels[indices])
+
+    def labelled(self, per_class: int | None = None, seed: int = 0) -> "Labelled":
+        """The split with its labels, as models of p(x|label) are trained.
+
+        Args:
+            per_class: how many of each class to know; the label of all others is -1.
+            seed: of which they are.
+
+        Raises:
+            InputError: it has none, or a class has fewer.
+
+        Example:
+            >>> from aevb.data import load
+            >>> x, labels = load("digits").train.labelled().batch(torch.arange(3))
+            >>> x.shape, labels
+            (torch.Size([3, 64]), tensor([6, 6, 6]))
+        """
+        if self.labels is None:
+            raise InputError("The data have no labels. Give those of an array: load(array, labels=...).")
+        labels = self.labels.long()
+        return Labelled(
+            self, labels if per_class is None else _few(labels, check_at_least(0, "per_class", per_class), seed)
+        )
+
+
+def _few(labels: Tensor, per_class: int, seed: int) -> Tensor:
+    """So many labels of each class, drawn; -1 for the others."""
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    known = torch.full_like(labels, -1)
+    for kind in labels.unique().tolist():
+        own = order[labels[order] == kind]
+        if len(own) < per_class:
+            raise InputError(f"There are {len(own)} data of class {kind}; per_class is {per_class}.")
+        known[own[:per_class]] = kind
+    return known
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """N data and their labels; a batch is the tuple of both, its pixels those of the split alone.
+
+    Args:
+        split: the data.
+        labels: ``(N,)``, whole numbers.
+    """
+
+    split: Split
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def batch(self, indices: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """The rows ``indices``, ``(B, P)``, and their labels, ``(B,)``."""
+        x = self.split.batch(indices, generator)
+        return x, self.labels[indices.to(self.labels.device)].to(x.device)
+
+    def to(self, device: torch.device) -> Self:
+        """The same, batches being made on a device."""
+        return replace(self, split=self.split.to(device), labels=self.labels.to(device))
 
 
 @dataclass(frozen=True)
