@@ -88,5 +88,7 @@ class Refined(Guide):
         q = self.guide.family(numbers)
         if not q.has_rsample:
             raise InputError(f"Refined follows the path of z; {type(self.guide).__name__} draws without one.")
-        z = q.rsample((self.samples,))
-        return model.decode(z).log_prob(x) + model.prior().log_prob(z) - q.log_prob(z)
+        z, p = q.rsample((self.samples,)), model.prior()
+        if p._validate_args and not p.support.check(z.detach()).all():
+            raise InputError("Refined draws z where the model's prior has no density: choose another prior.")
+        return model.decode(z).log_prob(x) + p.log_prob(z) - q.log_prob(z)

@@ -102,7 +102,7 @@ def _run(role: str, program: Program, batch: Batch) -> Trace:
         return poutine.trace(program).get_trace(*batch)
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
         if isinstance(error, InputError):
-            raise
+            raise InputError(str(error).partition("\nTrace Shapes:")[0]) from error  # which Pyro adds
         message = str(error).strip().partition("\n")[0]
         shapes = ", ".join(f"{tuple(t.shape)} {str(t.dtype).removeprefix('torch.')}" for t in batch)
         raise InputError(
