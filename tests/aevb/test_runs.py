@@ -182,6 +182,16 @@ def test_load_run_gives_model_guide_and_configuration(folder: Path) -> None:
     assert elbo.mean().item() == result["test_elbo"]
 
 
+def test_a_run_with_a_variance_for_each_pixel_is_read_back_and_goes_on(folder: Path) -> None:
+    arguments = ["--likelihood", "Gaussian:variance=per_pixel", "--keep-epochs", "3"]
+    assert train("run", *arguments) == 0
+    model, _, _ = aevb.load_run("run")
+    (s,) = model.likelihood.parameters()
+    assert s.shape == (64,)
+    assert len(s.unique()) > 1
+    assert not torch.equal(s, next(aevb.load_run("run", "epoch-3").model.likelihood.parameters()))
+
+
 def test_evaluate_measures_a_run_again(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train("run", "--keep-epochs", "1") == 0
     result = json.loads((folder / "run" / "result.json").read_text())

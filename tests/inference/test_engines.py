@@ -129,6 +129,8 @@ SUITE: dict[str, tuple[Callable[[], Pair], str]] = {
     "ContinuousBernoulli": (lambda: vae(ContinuousBernoulli()), "L_B"),
     "Gaussian": (lambda: vae(Gaussian()), "L_B"),
     "Gaussian, one variance": (lambda: vae(Gaussian(variance="shared")), "STL"),
+    "Gaussian, one variance a pixel": (lambda: vae(Gaussian(variance="per_pixel")), "STL"),
+    "Gaussian, a fixed variance": (lambda: vae(Gaussian(variance="fixed")), "L_B"),
     "BernoulliVAE, REINFORCE": (binary, "REINFORCE"),
     "BernoulliVAE, VIMCO": (binary, "VIMCO"),
     "BernoulliVAE, RWS": (binary, "RWS"),
