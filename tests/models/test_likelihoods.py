@@ -215,6 +215,40 @@ def test_discretized_logistic_is_its_formula_and_finite_far_out(float64: None) -
     assert torch.autograd.grad(log_prob, far)[0].isfinite().all()
 
 
+def test_categorical_is_its_formula_one_level_of_all_pixels_after_the_other(float64: None) -> None:
+    logits, x = torch.randn(2, 5, 4 * 3, requires_grad=True), torch.tensor([[0, 3, 1], [2, 2, 0]]).repeat(3, 1)[:5]
+    found = Categorical(levels=4)(logits).log_prob(x / 3)
+    by_level = [logits[..., 3 * v : 3 * (v + 1)] for v in range(4)]
+    expected = sum(torch.where(x == v, level, 0.0) for v, level in enumerate(by_level))
+    expected = (expected - sum(level.exp() for level in by_level).log()).sum(-1)  # type: ignore[union-attr]
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+    weight = torch.randn(2, 5)
+    probable = torch.stack([level.exp() for level in by_level], -2)
+    probable = probable / probable.sum(-2, keepdim=True)  # (2, 5, V, P)
+    chosen = (x.unsqueeze(-2) == torch.arange(4)[:, None]).double()
+    by_hand = (weight[..., None, None] * (chosen - probable)).flatten(-2)
+    (gradient,) = torch.autograd.grad((weight * found).sum(), logits)
+    torch.testing.assert_close(gradient, by_hand, rtol=1e-10, atol=1e-12)
+
+
+OF_SEVERAL_KINDS = {
+    "Gaussian": Gaussian(),
+    "Categorical": Categorical(levels=5),
+    "DiscretizedLogistic": DiscretizedLogistic(levels=5),
+}
+
+
+@pytest.mark.parametrize("name", OF_SEVERAL_KINDS)
+def test_numbers_of_each_kind_lie_together_as_channels_do(name: str, float64: None) -> None:
+    """What a pixel has of each kind lies P apart."""
+    likelihood, pixels = OF_SEVERAL_KINDS[name].double(), 3
+    kinds = torch.randn(likelihood.outputs(pixels)).unflatten(0, (-1, pixels))
+    x = torch.tensor([0.0, 0.25, 1.0])
+    whole = likelihood(kinds.flatten()).log_prob(x)
+    each = [likelihood(kinds[:, p]).log_prob(x[p : p + 1]) for p in range(pixels)]
+    torch.testing.assert_close(whole, torch.stack(each).sum(), rtol=1e-12, atol=0)
+
+
 def test_pixels_between_the_levels_are_refused(of_levels: Callable[[int], Categorical | DiscretizedLogistic]) -> None:
     likelihood = of_levels(17)
     distribution = likelihood(torch.zeros(1, likelihood.outputs(2)))
