@@ -15,8 +15,9 @@ Shape = tuple[int, int, int]
 
 
 class Conv(Network):
-    r"""Convolutions that halve an image, then fully connected layers, from ``(..., P)`` to ``(..., outputs)``.
+    r"""Convolutions that halve an image, then fully connected layers.
 
+    From ``(..., P)`` to ``(..., outputs)``:
     h_l = f(W_l * h_(l-1) + b_l), taken at every second pixel, with W_l of 4x4; h_0 is the image, ``(C, H, W)``, and
     h_l is ``(2^(l-1) channels, floor(H / 2^l), floor(W / 2^l))``. An :class:`MLP` takes the last, flattened.
 
@@ -52,7 +53,7 @@ class Conv(Network):
         super().__init__()
         if not sizes or min(sizes) < 1:
             raise InputError(f"Conv takes positive sizes, at least one, the outputs; it got {sizes}.")
-        self.shapes = _shapes(_image(type(self), shape), channels, layers)
+        self.shapes = _shapes(_image(shape), channels, layers)
         steps: list[nn.Module] = []
         for (inputs, *_), (outputs, *_) in pairwise(self.shapes):
             steps += [_halving(inputs, before(activation, outputs)), make_activation(activation, -3)]
@@ -85,9 +86,9 @@ class Conv(Network):
 
 
 class ConvTransposed(nn.Module):
-    r"""Fully connected layers, then transposed convolutions that double an image, to ``(..., outputs)``.
+    r"""The mirror of :class:`Conv`: fully connected layers, then convolutions that double an image.
 
-    The mirror of :class:`Conv`, through the same shapes upwards: an :class:`MLP` to h_n, then
+    From ``(..., inputs)`` to ``(..., outputs)``, through the shapes of :class:`Conv` upwards: h_n = f(MLP(z)), then
     h_(l-1) = f(W_l' h_l + b_l), W_l' the transpose of a convolution that halves, and without f at the image, h_0. Odd
     sides are met by a pixel more at the end. h_0 has as many channels as outputs / (H W), and is flattened channel by
     channel: P numbers of each kind, one kind after the other, as a likelihood takes them.
@@ -124,7 +125,7 @@ class ConvTransposed(nn.Module):
         super().__init__()
         if len(sizes) < 2 or min(sizes) < 1:
             raise InputError(f"ConvTransposed takes at least two positive sizes, inputs and outputs; it got {sizes}.")
-        colours, height, width = _image(type(self), shape)
+        colours, height, width = _image(shape)
         kinds, rest = divmod(sizes[-1], colours * height * width)
         if rest:
             raise InputError(
@@ -158,12 +159,12 @@ def _doubling(inputs: int, outputs: int, height: int, width: int) -> nn.ConvTran
     return nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, output_padding=odd)
 
 
-def _image(made: type, shape: tuple[int, ...]) -> Shape:
+def _image(shape: tuple[int, ...]) -> Shape:
     """``(C, H, W)``, the channel being written where it was not."""
     if len(shape) not in (2, 3) or min(shape) < 1:
         raise InputError(
-            f"{made.__name__} is for images of (height, width) or (channels, height, width); these are {shape}.\n"
-            "  Use MLP for data that are no images."
+            f"Convolutions are for images of (height, width) or (channels, height, width); these are {shape}.\n"
+            "  Use --network MLP for what is no image."
         )
     channels, height, width = (1, *shape) if len(shape) == 2 else shape
     return channels, height, width
@@ -177,8 +178,8 @@ def _shapes(image: Shape, channels: int, layers: int) -> list[Shape]:
     most = min(height, width).bit_length() - 1
     if layers > most:
         raise InputError(
-            f"Each layer halves the image, which {_said(image)} can be at most {most} times; layers is {layers}.\n"
-            f"  Use {f'layers={most} or fewer' if most else 'MLP'}."
+            f"Each layer halves height and width, which images of {_said(image)}, channels first, allow {most} times; "
+            f"layers is {layers}.\n  Use {f'layers={most} or fewer' if most else '--network MLP'}."
         )
     return [image, *((channels << n, height >> n + 1, width >> n + 1) for n in range(layers))]
 

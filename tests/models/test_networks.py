@@ -226,16 +226,16 @@ def test_paper_initialisation_reaches_the_convolutions() -> None:
     [
         (
             lambda: Conv((64,), 2),
-            r"for images of \(height, width\) or .*; these are \(64,\)\.\n  Use MLP for data that",
+            r"for images of \(height, width\) or .*; these are \(64,\)\.\n  Use --network MLP",
         ),
         (lambda: Conv((0, 8), 2), r"these are \(0, 8\)"),
-        (lambda: ConvTransposed((1, 2, 3, 4), 2, 24), r"ConvTransposed is for images of"),
+        (lambda: ConvTransposed((1, 2, 3, 4), 2, 24), r"for images of .*; these are \(1, 2, 3, 4\)"),
         (
             lambda: Conv((8, 6), 2, layers=3),
-            r"image, which 1x8x6 can be at most 2 times; layers is 3\.\n  Use layers=2",
+            r"images of 1x8x6, .* allow 2 times; layers is 3\.\n  Use layers=2",
         ),
-        (lambda: ConvTransposed((8, 6), 2, 48, layers=3), r"can be at most 2 times; layers is 3"),
-        (lambda: Conv((1, 64), 2), r"which 1x1x64 can be at most 0 times; layers is 2\.\n  Use MLP\."),
+        (lambda: ConvTransposed((8, 6), 2, 48, layers=3), r"allow 2 times; layers is 3"),
+        (lambda: Conv((1, 64), 2), r"images of 1x1x64, .* 0 times; layers is 2\.\n  Use --network MLP\."),
         (lambda: Conv((8, 8), 2, layers=0), r"layers is at least 1; it is 0"),
         (lambda: Conv((8, 8), 2, channels=0), r"channels is at least 1; it is 0"),
         (lambda: Conv((8, 8)), r"Conv takes positive sizes, at least one, the outputs; it got \(\)"),
