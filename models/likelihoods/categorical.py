@@ -32,31 +32,32 @@ class Categorical(Likelihood):
         self.levels = check_at_least(2, "levels of Categorical", levels)
 
     def outputs(self, pixels: int) -> int:
-        """V P: the logits of each pixel's levels, one pixel after the other."""
+        """V P: the logits of level 0 of all pixels, then those of level 1, and so on."""
         return self.levels * pixels
 
     def forward(self, parameters: Tensor) -> "CategoricalLevels":
         """p(x|z): from ``(..., V P)``."""
-        return CategoricalLevels(parameters.unflatten(-1, (-1, self.levels)))
+        return CategoricalLevels(parameters.unflatten(-1, (self.levels, -1)))
 
 
 class CategoricalLevels(LevelDistribution):
-    """Pixels of V levels, by their logits, ``(..., P, V)``."""
+    """Pixels of V levels, by their logits, ``(..., V, P)``."""
 
     def __init__(self, logits: Tensor, validate_args: bool | None = None) -> None:
         self.logits = logits
         self.dtype, self.device = logits.dtype, logits.device
-        super().__init__(logits.shape[:-1], logits.shape[-1], validate_args=validate_args)
+        super().__init__(logits.shape[:-2] + logits.shape[-1:], logits.shape[-2], validate_args=validate_args)
 
     def log_probabilities(self) -> Tensor:
         """Of each level of each pixel, ``(..., P, V)``."""
-        return self.logits.log_softmax(-1)
+        return self.logits.log_softmax(-2).mT
 
     def log_prob_of_levels(self, level: Tensor) -> Tensor:
         """Of whole numbers 0 to V - 1, ``(..., P)``."""
-        shape = torch.broadcast_shapes(level.shape, self.logits.shape[:-1])
-        logits, index = self.logits.expand(*shape, -1), level.long().expand(shape)[..., None]
-        return logits.gather(-1, index)[..., 0] - logits.logsumexp(-1)
+        shape = torch.broadcast_shapes(level.shape, self.batch_shape + self.event_shape)
+        logits = self.logits.expand(*shape[:-1], -1, -1)
+        index = level.long().expand(shape).unsqueeze(-2)
+        return logits.gather(-2, index).squeeze(-2) - logits.logsumexp(-2)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "CategoricalLevels":
         """The same for a larger batch."""

@@ -17,7 +17,8 @@ class Likelihood(nn.Module, ABC):
     binarisations: ClassVar[tuple[str, ...]]
 
     def outputs(self, pixels: int) -> int:
-        """How many numbers the decoder must return for ``pixels`` pixels."""
+        """How many numbers the decoder must return for ``pixels`` pixels: P numbers of each kind, one kind after the
+        other, as the channels of a convolutional network lie."""
         return pixels
 
     @abstractmethod

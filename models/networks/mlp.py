@@ -1,23 +1,17 @@
 """The paper's network."""
 
+import math
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Self
 
 from torch import nn
 
-from ..errors import InputError, check_name
-
-_ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "tanh": nn.Tanh,
-    "relu": nn.ReLU,
-    "softplus": nn.Softplus,
-    "elu": nn.ELU,
-    "gelu": nn.GELU,
-    "gated": nn.GLU,
-}
+from ..errors import InputError
+from .activations import Activation, Initialisation, before, initialise, make_activation
+from .network import Network
 
 
-class MLP(nn.Sequential):
+class MLP(nn.Sequential, Network):
     r"""A fully connected network: linear, activation, linear, ..., linear.
 
     With one hidden layer it is W_2 tanh(W_1 v + b_1) + b_2 of Kingma and Welling (2013), Auto-Encoding Variational
@@ -40,20 +34,22 @@ class MLP(nn.Sequential):
         )
     """
 
-    def __init__(
-        self,
-        *sizes: int,
-        activation: Literal["tanh", "relu", "softplus", "elu", "gelu", "gated"] = "tanh",
-        initialisation: Literal["torch", "paper"] = "torch",
-    ) -> None:
+    def __init__(self, *sizes: int, activation: Activation = "tanh", initialisation: Initialisation = "torch") -> None:
         if len(sizes) < 2 or min(sizes) < 1:
             raise InputError(f"MLP takes at least two positive sizes, inputs and outputs; it got {sizes}.")
-        check_name("initialisation", initialisation, ("torch", "paper"))
-        check_name("activation", activation, _ACTIVATIONS)
+        make_activation(activation)  # says what is wrong with it where there is no hidden layer too
         layers: list[nn.Module] = []
         for inputs, units in pairwise(sizes[:-1]):
-            layers += [nn.Linear(inputs, 2 * units if activation == "gated" else units), _ACTIVATIONS[activation]()]
+            layers += [nn.Linear(inputs, before(activation, units)), make_activation(activation)]
         super().__init__(*layers, nn.Linear(sizes[-2], sizes[-1]))
-        if initialisation == "paper":
-            for parameter in self.parameters():
-                nn.init.normal_(parameter, std=0.1)
+        initialise(self, initialisation)
+
+    @classmethod
+    def encoder(cls, shape: tuple[int, ...], *sizes: int, **options: Any) -> Self:
+        """From data of any shape; sizes: hidden units of each layer, outputs."""
+        return cls(math.prod(shape), *sizes, **options)
+
+    @classmethod
+    def decoder(cls, shape: tuple[int, ...], *sizes: int, **options: Any) -> Self:
+        """For data of any shape; sizes: inputs, hidden units of each layer, outputs."""
+        return cls(*sizes, **options)

@@ -123,6 +123,7 @@ def _common(command: argparse.ArgumentParser) -> None:
     _option(command, "samples", "L or k, draws of z per datum (default: the estimator's)", type=int)
     _option(command, "beta", "weight of the KL", type=float)
     _option(command, "warm-up", "epochs over which beta rises from 0", type=int, metavar="EPOCHS")
+    _option(command, "network", "of decoder and encoder: see aevb list", metavar="NAME")
     _option(command, "hidden", hidden, type=int, nargs="*", metavar="UNITS")
     _option(command, "activation", "tanh, relu, softplus, elu, gelu or gated", metavar="NAME")
     _option(command, "initialisation", "of the weights: torch's, or the paper's N(0, 0.01)", metavar="NAME")

@@ -1,9 +1,10 @@
 """From a configuration to its data, model and guide."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from inspect import signature
-from typing import cast, get_args, get_type_hints
+from typing import Any, cast
 
 import torch
 
@@ -12,9 +13,9 @@ from .data import DataSet, Split, load
 from .guides import Guide, Refined
 from .inference import Estimator
 from .inference.randomness import forked_rng
-from .models import MLP, VAE, BernoulliVAE, FactorialBernoulli, InputError, Likelihood, Prior, VampPrior
-from .models.errors import check_at_least, check_name, check_seed
-from .parts import AMORTIZED, ESTIMATORS, LIKELIHOODS, PRIORS, parse
+from .models import VAE, BernoulliVAE, FactorialBernoulli, InputError, Likelihood, Network, Prior, VampPrior
+from .models.errors import check_at_least, check_seed
+from .parts import AMORTIZED, ESTIMATORS, LIKELIHOODS, PAIRED, PRIORS, parse
 
 
 def load_data(config: Config) -> DataSet:
@@ -44,8 +45,8 @@ def load_data(config: Config) -> DataSet:
     return data
 
 
-def make_pair(config: Config, pixels: int, data: Split | None = None) -> tuple[VAE, Guide]:
-    """Model and guide for that many pixels; their initial weights depend on the seed alone.
+def make_pair(config: Config, shape: int | tuple[int, ...], data: Split | None = None) -> tuple[VAE, Guide]:
+    """Model and guide for data of that shape, or of that many pixels; their initial weights depend on the seed alone.
 
     Each part has a random stream of its own, so that runs which differ in one part share the others' weights. Where a
     prior starts from data, it takes some of ``data``, or noise in their place.
@@ -54,6 +55,9 @@ def make_pair(config: Config, pixels: int, data: Split | None = None) -> tuple[V
     amortized, _, refined = config.guide.partition("+")
     make_guide, guide_options = parse("guide", amortized, AMORTIZED)
     make_likelihood, likelihood_options = parse("likelihood", config.likelihood, LIKELIHOODS)
+    network, network_options = _network(config)
+    shape = (shape,) if isinstance(shape, int) else shape
+    pixels = math.prod(shape)
     if config.binarisation == "relaxed":
         likelihood_options["relaxed"] = True
     latents = check_at_least(1, "latents", config.latents)
@@ -62,12 +66,13 @@ def make_pair(config: Config, pixels: int, data: Split | None = None) -> tuple[V
     with _stream(config, 1):
         likelihood = cast(Likelihood, make_likelihood(**likelihood_options))
     with _stream(config, 2):
-        decoder = _mlp(config, latents, *config.hidden, likelihood.outputs(pixels))
+        sizes = latents, *config.hidden, likelihood.outputs(pixels)
+        decoder = network.decoder(shape, *sizes, **network_options)
     with _stream(config, 3):
         outputs = cast(type[Guide], make_guide).outputs(latents, **guide_options)
-        encoder = _mlp(config, pixels, *reversed(config.hidden), outputs)
-        sizes = [latents] if "latents" in signature(make_guide).parameters else []
-        guide = cast(Guide, make_guide(encoder, *sizes, **guide_options))
+        encoder = network.encoder(shape, *reversed(config.hidden), outputs, **network_options)
+        flow_latents = [latents] if "latents" in signature(make_guide).parameters else []
+        guide = cast(Guide, make_guide(encoder, *flow_latents, **guide_options))
     if isinstance(prior, VampPrior):
         with _stream(config, 4):
             rows = torch.rand(prior.components, pixels)
@@ -97,10 +102,10 @@ def _stream(config: Config, part: int) -> Iterator[None]:
         yield
 
 
-def _mlp(config: Config, *sizes: int) -> MLP:
+def _network(config: Config) -> tuple[type[Network], dict[str, Any]]:
+    """A kind of network and its options; those in its name go before those of the configuration."""
     for units in config.hidden:
         check_at_least(1, "hidden", units)
-    hints = get_type_hints(MLP.__init__)
-    for option in ("activation", "initialisation"):
-        check_name(option, getattr(config, option), get_args(hints[option]))
-    return MLP(*sizes, activation=config.activation, initialisation=config.initialisation)  # type: ignore[arg-type]
+    make, options = parse("network", config.network, PAIRED)
+    settings = {"activation": config.activation, "initialisation": config.initialisation}
+    return cast(type[Network], make), settings | options

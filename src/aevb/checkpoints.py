@@ -42,7 +42,7 @@ def load_run(folder: str | Path, checkpoint: str = "last") -> LoadedRun:
     known = {"last": "checkpoint"} | {name: name for name in sorted(kept - {"checkpoint", "before"})}
     path = folder / f"{known[check_name('checkpoint of the run', checkpoint, known)]}.pt"
     saved = read_checkpoint(path)
-    model, guide = make_pair(config, saved["pixels"])
+    model, guide = make_pair(config, saved.get("shape", saved["pixels"]))
     put(saved, model, guide, path)
     return LoadedRun(model, guide, config)
 
@@ -73,7 +73,8 @@ def read_config(folder: Path) -> Config:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """What a checkpoint holds: the number of pixels, the weights of model and guide, maybe a state of training.
+    """What a checkpoint holds: the number of pixels, the weights of model and guide, maybe the shape of an image, which
+    older ones lack, and a state of training.
 
     Raises:
         InputError: it is damaged, or something else.

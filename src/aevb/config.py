@@ -23,6 +23,7 @@ class Config:
     guide: str = "AmortizedNormal"
     likelihood: str = "Bernoulli"
     latents: int = 10
+    network: str = "MLP"
     hidden: tuple[int, ...] = (500,)
     activation: str = "tanh"
     initialisation: str = "torch"

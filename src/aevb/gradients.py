@@ -49,7 +49,7 @@ def checkpoints(folder: Path, names: Sequence[str] = ()) -> Iterator[Checkpoint]
     for name in names or known:
         epoch = known[check_name("checkpoint of the run", name, known)]
         if name == "start":
-            model, guide = make_pair(last.config, cached_data(last.config).pixels)
+            model, guide = make_pair(last.config, cached_data(last.config).shape)
         else:
             model, guide, _ = last if name == "last" else load_run(folder, name)
         yield Checkpoint(name, epoch, model, guide)

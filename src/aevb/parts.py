@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+from torch import nn
+
 from . import guides, inference, models
 from .data import DATA_SETS
-from .models import Likelihood, Prior, Program, likelihoods, networks, priors
+from .models import Likelihood, Network, Prior, Program, likelihoods, networks, priors
 from .models.errors import check_name
 from .spec import read_options
 
@@ -26,7 +28,9 @@ LIKELIHOODS = _classes(likelihoods, Likelihood)
 GUIDES = _classes(guides, Program)
 AMORTIZED = {name: part for name, part in GUIDES.items() if "encoder" in inspect.signature(part).parameters}
 """Those that any model of one latent vector can have."""
-NETWORKS = _classes(networks, object)
+NETWORKS = _classes(networks, nn.Module)
+PAIRED = _classes(networks, Network)
+"""Those that encoder and decoder can both be made of."""
 MODELS = _classes(models, Program)
 ESTIMATORS = inference.ESTIMATORS
 

@@ -59,7 +59,7 @@ class Run:
                 f"batch_size is at most the number of training data, {len(data.train)}; it is {config.batch_size}."
             )
         self.config = replace(config, threads=config.threads or torch.get_num_threads())
-        self.model, self.guide = make_pair(config, data.pixels, data.train)
+        self.model, self.guide = make_pair(config, data.shape, data.train)
         self.training = Training(
             self.model,
             self.guide,
@@ -126,7 +126,7 @@ class Run:
     def _measure_kept(self, folder: Path, result: Result) -> None:
         """Log evidence of the test data on the way, at the kept epochs and at the end, in ``evidence.csv``."""
         rows = []
-        pair = make_pair(self.config, self.data.pixels)
+        pair = make_pair(self.config, self.data.shape)
         for row in self.training.history:
             path = folder / f"epoch-{int(row['epoch'])}.pt"
             if path.exists() and int(row["epoch"]) < len(self.training.history):
@@ -152,7 +152,7 @@ class Run:
     def _write(self, path: Path, more: dict[str, Any]) -> None:
         programs = {"model": self.model.state_dict(), "guide": self.guide.state_dict()}
         with atomic(path) as part:
-            torch.save({"pixels": self.data.pixels} | programs | more, part)
+            torch.save({"pixels": self.data.pixels, "shape": self.data.shape} | programs | more, part)
 
     def resume(self, folder: Path) -> None:
         """Take up the last usable checkpoint of a folder; without any, start at the beginning.

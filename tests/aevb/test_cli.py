@@ -81,7 +81,7 @@ def test_train_leaves_a_run(folder: Path, capsys: pytest.CaptureFixture[str]) ->
     assert result["test_elbo"] < result["test_log_evidence"] < 0
     assert result["kl_path"] == "z:monte-carlo"
     checkpoint = torch.load(out / "checkpoint.pt", weights_only=True)
-    assert set(checkpoint) == {"pixels", "model", "guide", "training"}
+    assert set(checkpoint) == {"pixels", "shape", "model", "guide", "training"}
     captured = capsys.readouterr()
     assert "epoch 3/3" in captured.err
     assert "images/s" in captured.err
@@ -135,6 +135,9 @@ def test_likelihoods_are_not_ranked_against_each_other(folder: Path, capsys: pyt
 
 def no_network(*_: Any, **__: Any) -> None:
     raise OSError("Name or service not known")
+
+
+OF_ROWS = ["--data", "ROWS", "--batch-size", "8"]
 
 
 def bad_npy(path: Path, value: float) -> str:
@@ -191,6 +194,13 @@ def bad_npy(path: Path, value: float) -> str:
         (["train", "--seed", "99999999999999"], "seed is a whole number from 0 to 2^31 - 1; it is 99999999999999."),
         (["train", "--threads", "0"], "threads is at least 1; it is 0."),
         (["train", "--out", "full/thesis.tex/sub"], "--out full/thesis.tex/sub cannot be made: Not a directory."),
+        (["train", "--network", "Con"], "There is no network 'Con'. Did you mean Conv? Known: Conv, MLP."),
+        (["train", "--network", "ConvTransposed"], "There is no network 'ConvTransposed'. Known: Conv, MLP."),
+        (["train", "--network", "Conv:layer=2"], "There is no option of Conv 'layer'. Did you mean layers?"),
+        (["train", "--network", "Conv:layers=4"], "channels first, allow 3 times; layers is 4. Use layers=3 or fewer."),
+        (["train", *OF_ROWS, "--network", "Conv"], "these are (6,). Use --network MLP for what is no image."),
+        (["compare", *OF_ROWS, "--network", "Conv"], "these are (6,). Use --network MLP for what is no image."),
+        (["train", "--likelihood", "Gaussian:variance=fixed,scale=-1"], "The scale of Gaussian is a positive standard"),
         (["train", "--likelihood", "Gaussian:floor=-1"], "The floor of Gaussian is a positive variance; it is -1.0."),
         (["train", "--data", "CUT"], "cannot be read as an array, it may be cut short or damaged"),
         (["train", "--data", "OBJECTS"], "cannot be read as an array, it may be cut short or damaged"),
@@ -257,6 +267,7 @@ def test_bad_input_is_one_line_with_the_remedy_and_nothing_is_written(
         "WIDE": bad_npy(folder / "wide.npy", 1.5),
         "TEXT": "text.npy",
         "FLAT": "flat.npy",
+        "ROWS": "whole.npy",
         "EMPTY": "empty.npy",
         "OTHER": "other",
         "FULL": "full",

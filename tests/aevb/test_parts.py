@@ -1,5 +1,6 @@
 """Parts by name, and what is made of them."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from aevb.build import load_data, make_pair
 from aevb.config import Config
 from aevb.guides import Refined
-from aevb.models import Gaussian, InputError, StandardNormal
+from aevb.models import Conv, ConvTransposed, Gaussian, InputError, StandardNormal
 from aevb.parts import AMORTIZED, ESTIMATORS, GUIDES, LIKELIHOODS, PRIORS, catalogue, parse
 
 
@@ -71,6 +72,25 @@ def test_networks_are_as_configured() -> None:
     assert len(list(linear.parameters())) == 2
 
 
+def test_convolutions_are_as_configured_and_depend_on_the_seed_alone() -> None:
+    settings: dict[str, Any] = {"latents": 3, "hidden": (50, 20), "likelihood": "Gaussian", "activation": "relu"}
+    config = Config(network="Conv:channels=4,activation=gelu", **settings, initialisation="paper")
+    model, guide = make_pair(config, (7, 6))
+    encoder = Conv((7, 6), 20, 50, 6, channels=4, activation="gelu")
+    decoder = ConvTransposed((7, 6), 3, 50, 20, 84, channels=4, activation="gelu")
+    assert (str(guide.encoder), str(model.decoder)) == (str(encoder), str(decoder))
+    assert 0.08 < next(guide.parameters()).std() < 0.12  # 64 weights of N(0, 0.01): 2.2 standard errors
+    for one, two in zip((model, guide), make_pair(config, (7, 6)), strict=True):
+        assert all(torch.equal(p, q) for p, q in zip(one.parameters(), two.parameters(), strict=True))
+    other, _ = make_pair(replace(config, seed=1), (7, 6))
+    assert not torch.equal(next(other.parameters()), next(model.parameters()))
+
+
+def test_the_shape_of_the_data_is_nothing_to_an_mlp() -> None:
+    for one, two in zip(make_pair(Config(), 64), make_pair(Config(), (8, 8)), strict=True):
+        assert all(torch.equal(p, q) for p, q in zip(one.parameters(), two.parameters(), strict=True))
+
+
 def test_data_are_treated_as_the_likelihood_needs() -> None:
     assert load_data(Config()).binarisation == "dynamic"
     assert load_data(Config(likelihood="Gaussian")).binarisation == "none"
@@ -110,6 +130,7 @@ def test_a_likelihood_of_other_pixels_is_refused_with_the_remedy(config: dict[st
         ({"seed": -1}, "seed is a whole number from 0 to 2.31 - 1; it is -1"),
         ({"activation": "tan"}, "There is no activation 'tan'. Did you mean tanh"),
         ({"initialisation": "papers"}, "There is no initialisation 'papers'. Did you mean paper"),
+        ({"network": "Conv"}, r"these are \(64,\)"),
         ({"guide": "ExactPosterior"}, "There is no guide 'ExactPosterior'"),
     ],
 )

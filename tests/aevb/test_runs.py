@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 import aevb
 from aevb.__main__ import main
+from aevb.build import load_data
 from aevb.files import read_metrics
-from aevb.models import InputError
+from aevb.models import Conv, ConvTransposed, InputError
 
 SMALL = ["--hidden", "8", "--evidence-samples", "10", "--latents", "2"]
 
@@ -180,6 +182,59 @@ def test_load_run_gives_model_guide_and_configuration(folder: Path) -> None:
 
     elbo = evaluate(model, guide, load_data(config).test, samples=result["test_elbo_samples"], seed=config.seed).elbo
     assert elbo.mean().item() == result["test_elbo"]
+
+
+def test_a_run_with_a_variance_for_each_pixel_is_read_back_and_goes_on(folder: Path) -> None:
+    arguments = ["--likelihood", "Gaussian:variance=per_pixel", "--keep-epochs", "3"]
+    assert train("run", *arguments) == 0
+    model, _, _ = aevb.load_run("run")
+    (s,) = model.likelihood.parameters()
+    assert s.shape == (64,)
+    assert len(s.unique()) > 1
+    assert not torch.equal(s, next(aevb.load_run("run", "epoch-3").model.likelihood.parameters()))
+
+
+def test_a_convolutional_run_is_read_back_and_a_resumed_one_equals_an_unbroken_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ["--network", "Conv:channels=3,layers=3", "--epochs", "2", "--keep-epochs", "1"]
+    assert train("whole", *settings) == 0
+    model, guide, config = aevb.load_run("whole")
+    assert config.network == "Conv:channels=3,layers=3"
+    assert (type(model.decoder), type(guide.encoder)) == (ConvTransposed, Conv)
+    assert guide.encoder.shapes == [(1, 8, 8), (3, 4, 4), (6, 2, 2), (12, 1, 1)]
+    x = load_data(config).test.batch(torch.arange(5), torch.Generator())
+    assert model.reconstruct(x, guide).shape == (5, 64)
+    assert len(Path("whole/evidence.csv").read_text().splitlines()) == 3
+    with monkeypatch.context() as patch:
+        interrupt_after(1, patch)
+        assert train("broken", *settings) == 130
+    assert main(["train", "--out", "broken", "--resume"]) == 0
+    assert same(weights(folder / "whole"), weights(folder / "broken"))
+    assert main(["gradients", "whole", "--estimators", "L_A", "--draws", "20"]) == 0
+
+
+def test_a_run_from_before_networks_had_names_is_read_and_taken_up(folder: Path) -> None:
+    assert train("run") == 0
+    before = weights(folder / "run")
+    settings = yaml.safe_load(Path("run/config.yaml").read_text())
+    assert settings.pop("network") == "MLP"
+    Path("run/config.yaml").write_text(yaml.safe_dump(settings))
+    saved = torch.load("run/checkpoint.pt", weights_only=True)
+    assert saved.pop("shape") == (8, 8)
+    torch.save(saved, "run/checkpoint.pt")
+    assert same(weights(folder / "run"), before)
+    assert aevb.load_run("run").config.network == "MLP"
+    assert main(["train", "--out", "run", "--resume"]) == 0
+    Path("run/result.json").unlink()
+    assert main(["train", "--out", "run", "--resume"]) == 0
+    assert same(weights(folder / "run"), before)
+
+
+def test_a_comparison_with_convolutions(folder: Path) -> None:
+    arguments = ["--network", "Conv:channels=2", "--epochs", "2", "--seeds", "1", "--workers", "1", "--out", "here"]
+    assert main(["compare", "--hidden", "8", "--evidence-samples", "10", "--latents", "2", *arguments]) == 0
+    assert "Conv:channels=2" in Path("here/report.html").read_text()
 
 
 def test_evaluate_measures_a_run_again(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,7 +31,10 @@ from aevb.models import (
     VAE,
     Bernoulli,
     BernoulliVAE,
+    Categorical,
     ContinuousBernoulli,
+    Conv,
+    ConvTransposed,
     FactorialBernoulli,
     Gaussian,
     InputError,
@@ -111,6 +114,13 @@ def test_every_estimator_makes_the_same_run_in_float64(estimator: str, float64: 
     check_same_run(vae, 1e-10, **whole(estimator))
 
 
+def convolutional(activation: Any = "tanh") -> Pair:
+    options: dict[str, Any] = {"layers": 1, "channels": 2, "activation": activation}
+    likelihood = Bernoulli()
+    model = VAE(StandardNormal(2), ConvTransposed((3, 2), 2, 5, likelihood.outputs(6), **options), likelihood)
+    return model, AmortizedNormal(Conv((3, 2), 5, 4, **options))
+
+
 def binary() -> Pair:
     return BernoulliVAE(FactorialBernoulli(2), MLP(2, 5, 6), Bernoulli()), AmortizedBernoulli(MLP(6, 5, 2))
 
@@ -129,6 +139,11 @@ SUITE: dict[str, tuple[Callable[[], Pair], str]] = {
     "ContinuousBernoulli": (lambda: vae(ContinuousBernoulli()), "L_B"),
     "Gaussian": (lambda: vae(Gaussian()), "L_B"),
     "Gaussian, one variance": (lambda: vae(Gaussian(variance="shared")), "STL"),
+    "Gaussian, one variance a pixel": (lambda: vae(Gaussian(variance="per_pixel")), "STL"),
+    "Gaussian, a fixed variance": (lambda: vae(Gaussian(variance="fixed")), "L_B"),
+    "Categorical": (lambda: vae(Categorical(levels=3)), "L_B"),
+    "Conv": (convolutional, "L_B"),
+    "Conv, gated": (lambda: convolutional("gated"), "IWAE"),
     "BernoulliVAE, REINFORCE": (binary, "REINFORCE"),
     "BernoulliVAE, VIMCO": (binary, "VIMCO"),
     "BernoulliVAE, RWS": (binary, "RWS"),
