@@ -57,11 +57,21 @@ class VampPrior(Prior):
 
     def forward(self) -> dist.TorchDistribution:
         """p(z): batch shape ``()``, event shape ``(D,)``."""
-        if not self._guide:
-            raise InputError("VampPrior is made of a guide's posteriors: VampPrior(...).attach(guide, inputs).")
-        inputs = self.pseudo_inputs.clamp(0, 1) if self.bounded else self.pseudo_inputs
-        posteriors, equal = self._guide[0].encode(inputs), inputs.new_zeros(self.components)
+        posteriors = self.posteriors()
+        equal = self.pseudo_inputs.new_zeros(self.components)
         base = posteriors.base_dist if isinstance(posteriors, Independent) else None
         if isinstance(base, Normal):
             return MixtureOfNormals(equal, base.loc, base.scale)
         return dist.MixtureSameFamily(dist.Categorical(logits=equal), posteriors)
+
+    @property
+    def inputs(self) -> Tensor:
+        """The pseudo-inputs as the guide gets them, ``(K, P)``: in [0, 1] where they are bounded."""
+        return self.pseudo_inputs.clamp(0, 1) if self.bounded else self.pseudo_inputs
+
+    def posteriors(self) -> dist.TorchDistribution:
+        """q(z|u_k): batch shape ``(K,)``, event shape ``(D,)``."""
+        if not self._guide:
+            raise InputError("VampPrior is made of a guide's posteriors: VampPrior(...).attach(guide, inputs).")
+        posteriors: dist.TorchDistribution = self._guide[0].encode(self.inputs)
+        return posteriors

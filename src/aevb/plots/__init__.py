@@ -12,15 +12,17 @@ from ..files import atomic
 from ..guides import AmortizedNormal, Guide
 from ..inference import kl_per_latent
 from ..inference.randomness import forked_rng
-from ..models import VAE, StandardNormal
+from ..models import VAE, NormalMixture, StandardNormal, VampPrior
 from .curves import Curves as Curves
 from .curves import difference_curves, learning_curves
 from .gradients import noise_bars, noise_curves, snr_curves
 from .images import between, image_rows, manifold
 from .latents import Codes, bubbles, kl_bars, latent_spaces
+from .priors import components, prior_densities, pseudo_inputs
 
 SHOWN_DATA = 2000
 SHOWN_COMBINATIONS = 6
+SHOWN_DENSITIES = 12
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,33 @@ def pictures(shown: dict[str, Shown], curves: Curves, pairs: dict[str, tuple[str
             x, labels = data.batch(torch.arange(min(300, len(data)))), data.labels
             made["bubbles"] = bubbles(flat[1].model, flat[1].guide, x, labels)
         made["manifold"] = manifold(flat[1].model, shape)
+    return made | prior_pictures(shown)
+
+
+@torch.no_grad()
+def prior_pictures(shown: dict[str, Shown]) -> dict[str, Figure]:
+    """Densities over two real latents; pseudo-inputs and components, three rows of the only one or one of each."""
+    shape = next(iter(shown.values())).data.shape
+    planes = {label: s for label, s in shown.items() if s.model.prior.latents == 2 and _is_real(s)}
+    planes = dict(list(planes.items())[:SHOWN_DENSITIES])
+    vamps, mixtures = (
+        {label: s for label, s in shown.items() if isinstance(s.model.prior, kind)}
+        for kind in (VampPrior, NormalMixture)
+    )
+    made = {}
+    if planes:
+        codes = {label: _codes(s) for label, s in planes.items()}
+        made["prior_density"] = prior_densities({label: s.model.prior for label, s in planes.items()}, codes)
+    if vamps:
+        draws = {label: _codes(s).draws for label, s in vamps.items()}
+        made["pseudo_inputs"] = pseudo_inputs({label: s.model for label, s in vamps.items()}, draws, shape)
+    if mixtures:
+        made["components"] = components({label: s.model for label, s in mixtures.items()}, shape)
     return made
+
+
+def _is_real(s: Shown) -> bool:
+    return not s.model.prior().support.is_discrete
 
 
 def gradient_pictures(rows: list[dict[str, Any]], sweep: list[dict[str, Any]]) -> dict[str, Figure]:
