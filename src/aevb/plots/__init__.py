@@ -72,11 +72,11 @@ def pictures(shown: dict[str, Shown], curves: Curves, pairs: dict[str, tuple[str
             | {label: s.model.reconstruct(_originals(s), s.guide) for label, s in few.items()},
             shape,
         ),
-        "samples": image_rows({label: _samples(s) for label, s in few.items()}, shape),
+        "samples": image_rows({label: samples_of(s) for label, s in few.items()}, shape),
         "interpolations": image_rows(
             {label: images for label, s in few.items() for label, images in _lines(label, s)}, shape
         ),
-        "latent_space": latent_spaces({label: _codes(s) for label, s in few.items()}),
+        "latent_space": latent_spaces({label: codes_of(s) for label, s in few.items()}),
         "kl_per_latent": kl_bars({label: kl.tolist() for label, kl in per_latent.items() if kl is not None}),
     }
     flat = next(((label, s) for label, s in shown.items() if s.is_plane), None)
@@ -101,10 +101,10 @@ def prior_pictures(shown: dict[str, Shown]) -> dict[str, Figure]:
     )
     made = {}
     if planes:
-        codes = {label: _codes(s) for label, s in planes.items()}
+        codes = {label: codes_of(s) for label, s in planes.items()}
         made["prior_density"] = prior_densities({label: s.model.prior for label, s in planes.items()}, codes)
     if vamps:
-        draws = {label: _codes(s).draws for label, s in vamps.items()}
+        draws = {label: codes_of(s).draws for label, s in vamps.items()}
         made["pseudo_inputs"] = pseudo_inputs({label: s.model for label, s in vamps.items()}, draws, shape)
     if mixtures:
         made["components"] = components({label: s.model for label, s in mixtures.items()}, shape)
@@ -140,7 +140,9 @@ def _originals(s: Shown) -> torch.Tensor:
     return s.data.test.batch(torch.arange(min(12, len(s.data.test))))
 
 
-def _samples(s: Shown) -> torch.Tensor:
+@torch.no_grad()
+def samples_of(s: Shown) -> torch.Tensor:
+    """The mean of p(x|z) for twelve z from the prior, ``(12, P)``."""
     with forked_rng(s.seed):
         return s.model.decode(s.model.prior().sample((12,))).mean
 
@@ -152,7 +154,9 @@ def _lines(label: str, s: Shown) -> list[tuple[str, torch.Tensor]]:
     return [(f"{label}, from datum {i + 1} to {half + i + 1}", line) for i, line in enumerate(lines)]
 
 
-def _codes(s: Shown) -> Codes:
+@torch.no_grad()
+def codes_of(s: Shown) -> Codes:
+    """Codes of the first 2,000 test data."""
     test = s.data.test
     count = min(SHOWN_DATA, len(test))
     with forked_rng(s.seed):
