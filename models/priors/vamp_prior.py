@@ -66,8 +66,12 @@ class VampPrior(Prior):
 
     @property
     def inputs(self) -> Tensor:
-        """The pseudo-inputs as the guide gets them, ``(K, P)``: in [0, 1] where they are bounded."""
-        return self.pseudo_inputs.clamp(0, 1) if self.bounded else self.pseudo_inputs
+        """The pseudo-inputs as the guide gets them, ``(K, P)``: in [0, 1] where they are bounded.
+
+        A clamp has no gradient at its bounds, where black and white pixels start: it is passed straight through.
+        """
+        u = self.pseudo_inputs
+        return u + (u.clamp(0, 1) - u).detach() if self.bounded else u
 
     def posteriors(self) -> dist.TorchDistribution:
         """q(z|u_k): batch shape ``(K,)``, event shape ``(D,)``."""
