@@ -42,9 +42,8 @@ def prior_densities(priors: dict[str, Prior], codes: dict[str, Codes], seed: int
         for axis, (label, prior) in zip(axes, priors.items(), strict=False):
             contours = _density(axis, prior, codes[label].means, seed)
             _cloud(axis, codes[label])
-            axis.set_title(
-                textwrap.fill(label.replace(":", ": "), 90 // columns).replace(": ", ":"), loc="left", fontsize=9
-            )
+            title = textwrap.fill(label.replace(":", ": "), 110 // columns, break_long_words=False)
+            axis.set_title(title.replace(": ", ":"), loc="left", fontsize=9)
         for axis in axes[len(priors) :]:
             axis.set_axis_off()
         _key(figure, contours, [code.labels for code in codes.values()])
@@ -69,7 +68,7 @@ def _density(axis: Axes, prior: Prior, means: Tensor, seed: int) -> ContourSet:
     masses = mass_within(prior, z, seed=seed).numpy()
     filled = axis.contourf(*sides, masses, MASSES, cmap=SHADES)
     filled.set_rasterized(True)
-    axis.contour(*sides, masses, MASSES[1:], colors="#8aa0b4", linewidths=0.5)
+    axis.contour(*sides, masses, MASSES[1:], colors="#5b748c", linewidths=0.5, zorder=3)
     axis.set_xlim(float(sides[0][0]), float(sides[0][-1]))
     axis.set_ylim(float(sides[1][0]), float(sides[1][-1]))
     axis.set_aspect("equal")
@@ -80,7 +79,7 @@ def _density(axis: Axes, prior: Prior, means: Tensor, seed: int) -> ContourSet:
 def _cloud(axis: Axes, code: Codes) -> None:
     at = code.means.numpy()
     kinds = COLOURS[1] if code.labels is None else mpl.colormaps["tab10"](code.labels.numpy() % 10)
-    size = float(np.clip(3000 / len(at), 2.5, 9))
+    size = float(np.clip(3000 / len(at), 2.2, 9))
     axis.scatter(at[:, 0], at[:, 1], s=size, c=kinds, linewidth=0, alpha=0.9, rasterized=True)
 
 
