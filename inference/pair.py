@@ -1,5 +1,6 @@
 """One look at a pair on its first batch, before anything is trained: what it is made of, and whether it can be."""
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
@@ -102,7 +103,7 @@ def _run(role: str, program: Program, batch: Batch) -> Trace:
         return poutine.trace(program).get_trace(*batch)
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
         if isinstance(error, InputError):
-            raise InputError(str(error).partition("\nTrace Shapes:")[0]) from error  # which Pyro adds
+            raise InputError(re.sub(r"\s*Trace Shapes:.*", "", str(error), flags=re.DOTALL)) from error  # as Pyro adds
         message = str(error).strip().partition("\n")[0]
         shapes = ", ".join(f"{tuple(t.shape)} {str(t.dtype).removeprefix('torch.')}" for t in batch)
         raise InputError(

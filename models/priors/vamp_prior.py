@@ -61,14 +61,28 @@ class VampPrior(Prior):
 
     def forward(self) -> dist.TorchDistribution:
         """p(z): batch shape ``()``, event shape ``(D,)``."""
-        if not self._guide:
-            raise InputError("VampPrior is made of a guide's posteriors: VampPrior(...).attach(guide, inputs).")
-        inputs = self.pseudo_inputs.clamp(0, 1) if self.bounded else self.pseudo_inputs
-        posteriors, equal = self._guide[0].encode(inputs), inputs.new_zeros(self.components)
+        posteriors = self.posteriors()
+        equal = self.pseudo_inputs.new_zeros(self.components)
         base = posteriors.base_dist if isinstance(posteriors, Independent) else None
         if isinstance(base, Normal):
             return MixtureOfNormals(equal, base.loc, base.scale)
         return dist.MixtureSameFamily(dist.Categorical(logits=equal), posteriors)
+
+    @property
+    def inputs(self) -> Tensor:
+        """The pseudo-inputs as the guide gets them, ``(K, P)``: in [0, 1] where they are bounded.
+
+        A clamp has no gradient at its bounds, where black and white pixels start: it is passed straight through.
+        """
+        u = self.pseudo_inputs
+        return u + (u.clamp(0, 1) - u).detach() if self.bounded else u
+
+    def posteriors(self) -> dist.TorchDistribution:
+        """q(z|u_k): batch shape ``(K,)``, event shape ``(D,)``."""
+        if not self._guide:
+            raise InputError("VampPrior is made of a guide's posteriors: VampPrior(...).attach(guide, inputs).")
+        posteriors: dist.TorchDistribution = self._guide[0].encode(self.inputs)
+        return posteriors
 
 
 @torch.no_grad()

@@ -54,7 +54,13 @@ CAPTIONS = {
     "the bound on some of them. The reconstruction pushes data apart and makes them small; the means' term, -mu, pulls "
     "them to the origin; the variances' term, 1 / sigma - sigma, keeps their size. Arrows grow as the root of a force.",
     "manifold": "What p(x|z) looks like at a grid of z, at equal quantiles of the prior (paper, figure 4).",
-    "samples": "The mean of p(x|z) for twelve z from the prior: the same twelve for every combination.",
+    "samples": "The mean of p(x|z) for twelve z from the prior, by one seed: the same twelve wherever the prior is.",
+    "prior_density": "The prior of two latents, and on it the posterior means of test data, coloured by their labels. "
+    "Each contour holds the share of the prior's mass that the scale says, in the smallest region there is. Where a "
+    "shade holds no dots, the prior makes data that are not there; dots far outside cost nats of KL.",
+    "pseudo_inputs": "Pseudo-inputs u of VampPrior, and below each what decodes the mean of q(z|u). Above each, the "
+    "share of the test data's codes that it answers for, the largest first.",
+    "components": "What the mean of each component of NormalMixture decodes to, and its weight, the largest first.",
     "gradient_noise": "The noise of each estimator's gradient, sqrt(tr Cov g), at the end of the first run, all on one "
     "minibatch and at the same parameters. Bars of one colour have one target and can be ranked; a cross marks a bias "
     "that can be told from 0, and its size.",

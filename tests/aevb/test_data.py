@@ -15,6 +15,7 @@ from scipy.io import savemat
 from sklearn.datasets import load_digits
 
 from aevb.data import BINARISATIONS, DATA_SETS, DataSet, Split, load
+from aevb.data.named.binarized_mnist import TEST_ORDER
 from aevb.models import InputError
 
 
@@ -313,6 +314,16 @@ def test_binarized_mnist_is_black_and_white_and_stays_so(shared_data: Path) -> N
     assert set(everything(data).unique().tolist()) == {0, 1}
     with pytest.raises(InputError, match="binarised once and for all; it is used with --binarisation fixed"):
         load("binarized_mnist", binarisation="dynamic")
+
+
+def test_the_first_test_digits_of_binarized_mnist_are_of_all_classes(shared_data: Path) -> None:
+    labels = load("mnist").test.labels
+    assert labels is not None
+    order = labels.argsort(stable=True)[TEST_ORDER]
+    grey, drawn = (load(name, binarisation=way).test for name, way in (("mnist", "none"), ("binarized_mnist", "fixed")))
+    chance, x = grey.batch(order), drawn.batch(torch.arange(10_000))
+    assert ((x - chance).abs() < 1).all()  # each is the digit that the order says: no pixel that it could not have
+    assert (labels[order[:1000]].bincount() - labels.bincount() / 10).abs().max() < 4
 
 
 def test_frey_faces_are_split_in_time_unless_told_otherwise(shared_data: Path) -> None:

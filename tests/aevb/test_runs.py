@@ -258,7 +258,7 @@ def test_every_run_leaves_its_pictures(folder: Path) -> None:
     assert train("run") == 0
     expected = {
         *("learning_curves_images", "learning_curves_seconds", "reconstructions", "samples", "interpolations"),
-        *("latent_space", "kl_per_latent", "bubbles", "manifold"),
+        *("latent_space", "kl_per_latent", "bubbles", "manifold", "prior_density"),
     }
     files = list((folder / "run" / "figures").iterdir())
     assert {f.name for f in files} == {f"{name}.{suffix}" for name in expected for suffix in ("png", "svg")}

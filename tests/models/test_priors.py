@@ -252,6 +252,18 @@ def test_a_vamp_prior_is_the_mean_of_its_guides_posteriors(float64: None) -> Non
     assert [name for name, _ in prior.named_parameters()] == ["pseudo_inputs"]
 
 
+def test_black_and_white_pseudo_inputs_learn(float64: None) -> None:
+    """They are held in [0, 1] with the gradient of inputs that are not held."""
+    guide, z, u = AmortizedNormal(MLP(4, 5, 4)), torch.randn(6, 2), torch.tensor([[0.0, 1.0, 1.0, 0.0], [0.0] * 4])
+    held, free = (VampPrior(2, components=2, bounded=b).attach(guide, u) for b in (True, False))
+    gradients = [torch.autograd.grad(p().log_prob(z).sum(), p.pseudo_inputs)[0] for p in (held, free)]
+    torch.testing.assert_close(*gradients, rtol=0, atol=0)
+    assert (gradients[0] != 0).all()
+    with torch.no_grad():
+        held.pseudo_inputs.copy_(torch.tensor([[-3.0, 0.25, 1.0, 4.0], [0.5] * 4]))
+    torch.testing.assert_close(held.inputs, torch.tensor([[0.0, 0.25, 1.0, 1.0], [0.5] * 4]))
+
+
 def test_a_vamp_prior_whose_encoder_ignores_its_input_is_one_normal(float64: None) -> None:
     guide, z = AmortizedNormal(MLP(4, 4)), torch.randn(6, 2)
     with torch.no_grad():

@@ -6,21 +6,24 @@ from typing import Any
 
 import torch
 from matplotlib.figure import Figure
+from pyro.distributions.constraints import sphere
 
 from ..data import DataSet
 from ..files import atomic
 from ..guides import AmortizedNormal, Guide
 from ..inference import kl_per_latent
 from ..inference.randomness import forked_rng
-from ..models import VAE, StandardNormal
+from ..models import VAE, NormalMixture, StandardNormal, VampPrior
 from .curves import Curves as Curves
 from .curves import difference_curves, learning_curves
 from .gradients import noise_bars, noise_curves, snr_curves
 from .images import between, image_rows, manifold
 from .latents import Codes, bubbles, kl_bars, latent_spaces
+from .priors import components, prior_densities, pseudo_inputs
 
 SHOWN_DATA = 2000
 SHOWN_COMBINATIONS = 6
+SHOWN_DENSITIES = 12
 
 
 @dataclass(frozen=True)
@@ -70,11 +73,11 @@ def pictures(shown: dict[str, Shown], curves: Curves, pairs: dict[str, tuple[str
             | {label: s.model.reconstruct(_originals(s), s.guide) for label, s in few.items()},
             shape,
         ),
-        "samples": image_rows({label: _samples(s) for label, s in few.items()}, shape),
+        "samples": image_rows({label: samples_of(s) for label, s in few.items()}, shape),
         "interpolations": image_rows(
             {label: images for label, s in few.items() for label, images in _lines(label, s)}, shape
         ),
-        "latent_space": latent_spaces({label: _codes(s) for label, s in few.items()}),
+        "latent_space": latent_spaces({label: codes_of(s) for label, s in few.items()}),
         "kl_per_latent": kl_bars({label: kl.tolist() for label, kl in per_latent.items() if kl is not None}),
     }
     flat = next(((label, s) for label, s in shown.items() if s.is_plane), None)
@@ -84,7 +87,34 @@ def pictures(shown: dict[str, Shown], curves: Curves, pairs: dict[str, tuple[str
             x, labels = data.batch(torch.arange(min(300, len(data)))), data.labels
             made["bubbles"] = bubbles(flat[1].model, flat[1].guide, x, labels)
         made["manifold"] = manifold(flat[1].model, shape)
+    return made | prior_pictures(shown)
+
+
+@torch.no_grad()
+def prior_pictures(shown: dict[str, Shown]) -> dict[str, Figure]:
+    """Densities over two real latents; pseudo-inputs and components, three rows of the only one or one of each."""
+    shape = next(iter(shown.values())).data.shape
+    planes = {label: s for label, s in shown.items() if s.model.prior.latents == 2 and _is_real(s)}
+    planes = dict(list(planes.items())[:SHOWN_DENSITIES])
+    vamps, mixtures = (
+        {label: s for label, s in shown.items() if isinstance(s.model.prior, kind)}
+        for kind in (VampPrior, NormalMixture)
+    )
+    made = {}
+    if planes:
+        codes = {label: codes_of(s) for label, s in planes.items()}
+        made["prior_density"] = prior_densities({label: s.model.prior for label, s in planes.items()}, codes)
+    if vamps:
+        draws = {label: codes_of(s).draws for label, s in vamps.items()}
+        made["pseudo_inputs"] = pseudo_inputs({label: s.model for label, s in vamps.items()}, draws, shape)
+    if mixtures:
+        made["components"] = components({label: s.model for label, s in mixtures.items()}, shape)
     return made
+
+
+def _is_real(s: Shown) -> bool:
+    support = s.model.prior().support
+    return not support.is_discrete and support is not sphere
 
 
 def gradient_pictures(rows: list[dict[str, Any]], sweep: list[dict[str, Any]]) -> dict[str, Figure]:
@@ -112,7 +142,9 @@ def _originals(s: Shown) -> torch.Tensor:
     return s.data.test.batch(torch.arange(min(12, len(s.data.test))))
 
 
-def _samples(s: Shown) -> torch.Tensor:
+@torch.no_grad()
+def samples_of(s: Shown) -> torch.Tensor:
+    """The mean of p(x|z) for twelve z from the prior, ``(12, P)``."""
     with forked_rng(s.seed):
         return s.model.decode(s.model.prior().sample((12,))).mean
 
@@ -124,7 +156,9 @@ def _lines(label: str, s: Shown) -> list[tuple[str, torch.Tensor]]:
     return [(f"{label}, from datum {i + 1} to {half + i + 1}", line) for i, line in enumerate(lines)]
 
 
-def _codes(s: Shown) -> Codes:
+@torch.no_grad()
+def codes_of(s: Shown) -> Codes:
+    """Codes of the first 2,000 test data."""
     test = s.data.test
     count = min(SHOWN_DATA, len(test))
     with forked_rng(s.seed):

@@ -45,7 +45,7 @@ def manifold(model: VAE, shape: Sequence[int], count: int = 20) -> Figure:
     with mpl.rc_context(STYLE | {"axes.grid": False}):
         figure = Figure(figsize=(7, 7))
         axis = figure.subplots()
-        rows = [np.pad(_canvas(part, shape), ((0, 1), (0, 0))) for part in images.split(count)]
+        rows = [np.pad(canvas(part, shape), ((0, 1), (0, 0))) for part in images.split(count)]
         axis.imshow(np.concatenate(rows), cmap=colours(images), interpolation="nearest")
         axis.set_axis_off()
     return figure
@@ -59,20 +59,20 @@ def between(model: VAE, starts: Tensor, ends: Tensor, count: int = 12) -> Tensor
 
 
 def _strip(axis: Axes, images: Tensor, shape: Sequence[int], cmap: str) -> None:
-    canvas = _canvas(images, shape)
-    axis.imshow(canvas, cmap=cmap, interpolation="nearest", vmin=0, vmax=max(1.0, float(canvas.max())))
+    pixels = canvas(images, shape)
+    axis.imshow(pixels, cmap=cmap, interpolation="nearest", vmin=0, vmax=max(1.0, float(pixels.max())))
     axis.set_axis_off()
 
 
-def _canvas(images: Tensor, shape: Sequence[int]) -> np.ndarray:
+def canvas(images: Tensor, shape: Sequence[int]) -> np.ndarray:
     """Images side by side, ``(height, count * width)``; rows without a shape become nearly square."""
     height, width = shape if len(shape) == 2 else _nearly_square(images.shape[1])
-    canvas = np.zeros((height, len(images) * (width + 1) - 1))
+    joined = np.zeros((height, len(images) * (width + 1) - 1))
     for i, image in enumerate(images):
         pixels = np.zeros(height * width)
         pixels[: len(image)] = image
-        canvas[:, i * (width + 1) : i * (width + 1) + width] = pixels.reshape(height, width)
-    return canvas
+        joined[:, i * (width + 1) : i * (width + 1) + width] = pixels.reshape(height, width)
+    return joined
 
 
 def _nearly_square(pixels: int) -> tuple[int, int]:
