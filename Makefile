@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := setup.cfg pyproject.toml $(shell find src models guides inference -name '*.py' -o -name '*.html')
 
-.PHONY: compare test lint types tests notebooks bench clean
+.PHONY: compare test lint types tests notebooks bench grid clean
 
 compare: $(VENV)/.installed  ## L_A against L_B on the digits
 	$(BIN)/aevb compare
@@ -27,6 +27,9 @@ notebooks: $(VENV)/.tested  ## execute them and keep the results
 
 bench: $(VENV)-bench/.installed  ## speed, side by side with peers, in an environment of its own; writes results/speed
 	$(VENV)-bench/bin/python -m benchmarks.bench --to-bounds 30
+
+grid: $(VENV)/.tested  ## train every combination of parts for fifty steps, hours of it; goes on where it was stopped
+	$(BIN)/python results/grid.py runs/grid.csv
 
 $(VENV)-bench/.installed: $(SOURCES) benchmarks/requirements.txt
 	test -x $(VENV)-bench/bin/python || $(PYTHON) -m venv $(VENV)-bench

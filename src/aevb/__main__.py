@@ -56,6 +56,7 @@ def _run(arguments: argparse.Namespace) -> int:
         with warnings.catch_warnings():
             warnings.simplefilter("always", DamagedCheckpoint)
             warnings.showwarning = lambda message, *_: print(f"aevb: {message}", file=sys.stderr)
+            warnings.filterwarnings("ignore", "A worker stopped")  # joblib has renewed one that had grown
             return commands[arguments.command](arguments)
     except (InputError, DivergenceError) as error:
         text = " ".join(line.strip() for line in str(error).splitlines())
