@@ -123,7 +123,7 @@ def trained(row: tuple[str, ...]) -> Outcome:
         estimator=make_estimator(config),
         epochs=STEPS,
         batch_size=DATA,
-        learning_rate=0.01,
+        learning_rate=0.005,
         engine=config.engine,
         device="cpu",
     )
