@@ -31,7 +31,7 @@ class Refined(Guide):
     Args:
         guide: an amortised guide with reparametrised draws; its parameters are this one's.
         steps: of Adam, for each datum, at every call.
-        learning_rate: their first size, in units of the encoder's outputs.
+        learning_rate: their first size, in units of the encoder's outputs; larger for an encoder far from its best.
         samples: draws of z for each step.
 
     Example:
@@ -43,7 +43,7 @@ class Refined(Guide):
         torch.Size([5])
     """
 
-    def __init__(self, guide: Amortized, *, steps: int = 10, learning_rate: float = 0.1, samples: int = 1) -> None:
+    def __init__(self, guide: Amortized, *, steps: int = 10, learning_rate: float = 0.01, samples: int = 4) -> None:
         super().__init__()
         if not isinstance(guide, Amortized):
             raise InputError(f"Refined starts from the numbers of an amortised guide; {type(guide).__name__} has none.")

@@ -94,6 +94,8 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("run", metavar="RUN", help="a run's folder")
     evaluate.add_argument("--checkpoint", default="last", help="last, best or epoch-N (default: last)")
     evaluate.add_argument("--evidence-samples", type=int, default=5000, metavar="K", help="of log p(x) (default: 5000)")
+    help = "steps of Adam on q(z|x) of each of the first 1,000 test data: the amortisation gap (default: none)"
+    evaluate.add_argument("--refine", type=int, default=0, metavar="STEPS", help=help)
     gradients = commands.add_parser(
         "gradients", help="noise, signal, bias and cost of estimators at a run's checkpoints"
     )

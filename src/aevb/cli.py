@@ -12,6 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from .amortisation import amortisation
 from .batch import Outcome, finished, run_all
 from .build import make_estimator
 from .checkpoints import load_run, read_config
@@ -38,6 +39,10 @@ from .progress import Reporter
 from .report import COLUMNS, write_report
 from .runs import Result, Run, cached_data, measure
 
+GAPS = {
+    "amortisation_gap": "what {refined_steps} steps on each test datum's q(z|x) add to its ELBO, in nats",
+    "approximation_gap": "log p(x) minus the ELBO after them: what the family of q(z|x) cannot follow",
+}
 COMPARED_DRAWS = 100
 """Draws of each gradient for a comparison's report."""
 
@@ -80,8 +85,12 @@ def evaluate(arguments: argparse.Namespace) -> int:
     out = Path(arguments.run)
     model, guide, config = load_run(out, arguments.checkpoint)
     samples = check_at_least(1, "evidence_samples", arguments.evidence_samples)
-    measured = measure(model, guide, cached_data(config), evidence_samples=samples, seed=config.seed)
-    result = {"checkpoint": arguments.checkpoint} | measured
+    data = cached_data(config)
+    gaps: Result = {}
+    if steps := check_at_least(0, "refine", arguments.refine):
+        gaps = amortisation(model, guide, data, steps=steps, evidence_samples=samples, seed=config.seed)
+    measured = measure(model, guide, data, evidence_samples=samples, seed=config.seed)
+    result = {"checkpoint": arguments.checkpoint} | measured | gaps
     with atomic(out / f"evaluation-{arguments.checkpoint}.json") as part:
         write_json(part, result)
     _show_run(out, config, result, arguments.checkpoint)
@@ -244,6 +253,10 @@ def _show_run(out: Path, config: Config, result: Result, checkpoint: str = "last
         largest = sorted(result["kl_per_latent"], reverse=True)
         text = " ".join(f"{kl:.2f}" for kl in largest[:12]) + (" ..." if len(largest) > 12 else "")
         table.add_row("KL per latent", "", f"{text}, largest first")
+    if "refined_steps" in result:
+        for name, meaning in GAPS.items():
+            text = f"± {result[f'{name}_se']:.2f}, {meaning.format(**result)}"
+            table.add_row(name.replace("_", " "), _figure(result[name]), text)
     if "kl_path" in result:
         table.add_row("KL path", "", f"{result['kl_path']}: how each latent's KL entered the bound")
     if "engine" in result:

@@ -254,6 +254,25 @@ def test_evaluate_measures_a_run_again(folder: Path, capsys: pytest.CaptureFixtu
     assert main(["evaluate", "run", "--checkpoint", "epoch-7"]) == 2
 
 
+def test_evaluate_reads_the_gaps_of_a_bound(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of an encoder trained for two epochs, most is lost to it; what log p(x) is above the bound is the sum of both."""
+    assert train("run") == 0
+    capsys.readouterr()
+    assert main(["evaluate", "run", "--evidence-samples", "200", "--refine", "100"]) == 0
+    found = json.loads((folder / "run" / "evaluation-last.json").read_text())
+    assert found["refined_steps"] == 100
+    assert found["amortisation_gap"] > 10 * found["amortisation_gap_se"] > 0
+    whole = found["test_log_evidence"] - found["test_elbo"]
+    assert found["amortisation_gap"] + found["approximation_gap"] == pytest.approx(whole, abs=0.2)  # of other draws
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "what 100 steps on each test datum's q(z|x) add to its ELBO" in printed
+    assert (
+        train("binary", "--prior", "FactorialBernoulli", "--guide", "AmortizedBernoulli", "--estimator", "VIMCO") == 0
+    )
+    assert main(["evaluate", "binary", "--refine", "2"]) == 2
+    assert "draws without one" in capsys.readouterr().err
+
+
 def test_every_run_leaves_its_pictures(folder: Path) -> None:
     assert train("run") == 0
     expected = {

@@ -31,7 +31,7 @@ def test_it_closes_the_amortisation_gap(float64: None) -> None:
     factorised = best.covariance_matrix.inverse().diagonal(dim1=-2, dim2=-1).reciprocal()
     gap = 0.5 * (factorised.log().sum(-1) - best.covariance_matrix.logdet()).abs().mean()
     for guide, lost in ((AmortizedMultivariateNormal(MLP(3, 5)), 0.0), (AmortizedNormal(MLP(3, 4)), gap.item())):
-        refined = Refined(guide, steps=400, samples=8).attach(model)
+        refined = Refined(guide, steps=400, samples=8, learning_rate=0.1).attach(model)
         amortised, reached = (evaluate(model, q, x, samples=2000, seed=1).elbo.mean() for q in (guide, refined))
         expected = oracle.log_evidence(x).mean() - lost
         assert amortised < expected - 1
