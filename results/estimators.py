@@ -36,7 +36,7 @@ def step_times(configs: dict[str, Config]) -> dict[str, float]:
     for name, config in configs.items():
         data = cached_data(config)
         runs[name] = Training(
-            *make_pair(config, data.pixels),
+            *make_pair(config, data.shape, data.train),
             data.train,
             estimator=make_estimator(config),
             epochs=1,

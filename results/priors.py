@@ -2,6 +2,7 @@
 
     python results/priors.py runs
     python results/priors.py runs --check-samples
+    python results/priors.py runs --steps
 
 Reads the comparisons under the folder, finished or not, says which runs are missing, prints the tables, and writes
 every run's figures and the pictures into results/priors/. What ``aevb evaluate`` has measured again goes before.
@@ -14,10 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from estimators import step_times
 from matplotlib.figure import Figure
 
-from aevb.checkpoints import load_run
-from aevb.compare import Difference, Summary, differences, pairings, summaries
+from aevb.checkpoints import load_run, read_config
+from aevb.compare import Difference, Summary, difference, summaries
 from aevb.data import DataSet, load
 from aevb.data.named.binarized_mnist import TEST_ORDER
 from aevb.files import write_table
@@ -34,26 +36,33 @@ PRIORS = (
 )
 GUIDES = (
     *("AmortizedNormal", "AmortizedMultivariateNormal", "AmortizedLowRank", "AmortizedLaplace", "AmortizedStudentT"),
+    *("AmortizedFlow", "AmortizedFlow:transform=planar"),
 )
+SPHERE = "HypersphericalUniform, AmortizedPowerSpherical"
 FIGURES = {"test_elbo": "ELBO, test", "test_log_evidence": "log p(x), test"}
 
 
 @dataclass(frozen=True)
 class Study:
-    """A comparison along one axis, whose first value the others are compared to."""
+    """A comparison along one axis, whose first value the others are compared to; and the pair of the sphere."""
 
     folder: str
     title: str
     axis: str
     values: tuple[str, ...]
     seeds: int = 3
+    sphere: str | None = None
+
+    def value(self, row: Result) -> str:
+        """What the study varies, of a run."""
+        return SPHERE if row["prior"] == "HypersphericalUniform" else str(row[self.axis])
 
 
 STUDIES = (
-    Study("priors-mnist", "Priors, binarised MNIST", "prior", PRIORS),
+    Study("priors-mnist", "Priors, binarised MNIST", "prior", (*PRIORS, SPHERE), sphere="sphere-mnist"),
     Study("posteriors-mnist", "Posteriors, binarised MNIST", "guide", GUIDES),
     Study("priors-plane", "Priors of two latents, binarised MNIST", "prior", PRIORS, seeds=1),
-    Study("priors-fashion", "Priors, Fashion-MNIST", "prior", PRIORS),
+    Study("priors-fashion", "Priors, Fashion-MNIST", "prior", (*PRIORS, SPHERE), sphere="sphere-fashion"),
     Study("posteriors-fashion", "Posteriors, Fashion-MNIST", "guide", GUIDES),
 )
 
@@ -61,18 +70,18 @@ STUDIES = (
 def read(runs: Path, study: Study) -> list[tuple[Path, Result]]:
     """The finished runs of a study in the order of its values, each as it was last measured."""
     found = []
-    for path in (runs / study.folder).glob("runs/*/result.json"):
+    folders = [runs / name for name in (study.folder, study.sphere) if name]
+    for path in [path for folder in folders for path in folder.glob("runs/*/result.json")]:
         again = path.with_name("evaluation-last.json")
         found.append(
             (path.parent, json.loads(path.read_text()) | (json.loads(again.read_text()) if again.exists() else {}))
         )
-    order = [*study.values, *sorted({row[study.axis] for _, row in found} - {*study.values})]
-    return sorted(found, key=lambda run: (order.index(run[1][study.axis]), run[1]["seed"]))
+    return sorted(found, key=lambda run: (study.values.index(study.value(run[1])), run[1]["seed"]))
 
 
 def missing(study: Study, runs: list[tuple[Path, Result]]) -> Iterator[str]:
     """What there should be and is not; and what was measured on other test images than are had now."""
-    there = {(row[study.axis], row["seed"]) for _, row in runs}
+    there = {(study.value(row), row["seed"]) for _, row in runs}
     for value in study.values:
         if absent := [str(seed) for seed in range(study.seeds) if (value, seed) not in there]:
             yield f"MISSING of {study.folder}: {value}, seed {', '.join(absent)}."
@@ -85,27 +94,26 @@ def table(study: Study, groups: list[Summary]) -> Iterator[str]:
     """A row for each value, in Markdown."""
     base = study.values[0]
     gains = [f"{title} - {base}'s" for title in ("ELBO", "log p(x)")]
-    yield f"| | seeds | {' | '.join([*FIGURES.values(), *gains])} | KL | active units | s an epoch |"
-    yield "|---" * 9 + "|"
-    against = by_figure(groups) if groups[0].results[0][study.axis] == base else {}
+    yield f"| | seeds | {' | '.join([*FIGURES.values(), *gains])} | KL | active units |"
+    yield "|---" * 8 + "|"
+    against = by_figure(groups) if study.value(groups[0].results[0]) == base else {}
     for group in groups:
         own = group.results[0]
         cells = [
-            own[study.axis],
+            study.value(own),
             str(len(group.results)),
             *(spread(group, figure) for figure in FIGURES),
             *(said(against.get((group.key, figure))) for figure in FIGURES),
             f"{group.mean('kl'):.2f}",
             f"{group.mean('active_units'):.1f} of {own['latents']}",
-            f"{group.mean('seconds') / group.mean('epochs'):.1f}",
         ]
         yield f"| {' | '.join(cells)} |"
 
 
 def by_figure(groups: list[Summary]) -> dict[tuple[tuple[object, ...], str], Difference]:
     """The difference of each combination from the first, by its key and the figure."""
-    keys = {label: group.key for label, group, _ in pairings(groups)}
-    return {(keys[found.label], found.figure): found for found in differences(groups)}
+    first, *others = groups
+    return {(group.key, f): difference(group.label, group, first, f) for group in others for f in FIGURES}
 
 
 def spread(group: Summary, figure: str) -> str:
@@ -129,14 +137,14 @@ def best(study: Study, groups: list[Summary]) -> Iterator[str]:
     for figure, title in FIGURES.items():
         first, *rest = sorted(groups, key=lambda group: -group.mean(figure))
         against = by_figure([first, *rest])
-        equal = [g.results[0][study.axis] for g in rest if against[g.key, figure].verdict.startswith("not")]
+        equal = [study.value(g.results[0]) for g in rest if against[g.key, figure].verdict.startswith("not")]
         told = f"; not distinguishable from it: {', '.join(equal)}" if equal else ""
-        yield f"Best {title}: {first.results[0][study.axis]}{told}{'' if study.seeds > 1 else ' (one seed)'}."
+        yield f"Best {title}: {study.value(first.results[0])}{told}{'' if study.seeds > 1 else ' (one seed)'}."
 
 
-def shown(runs: list[tuple[Path, Result]], axis: str) -> dict[str, Shown]:
+def shown(runs: list[tuple[Path, Result]], study: Study) -> dict[str, Shown]:
     """The trained pairs of seed 0, test digits with their labels."""
-    pairs = ((row[axis], load_run(folder)) for folder, row in runs if row["seed"] == 0)
+    pairs = ((study.value(row), load_run(folder)) for folder, row in runs if row["seed"] == 0)
     return {label: Shown(p.model, p.guide, labelled(cached_data(p.config)), 0) for label, p in pairs}
 
 
@@ -171,7 +179,7 @@ def write(study: Study, runs: list[tuple[Path, Result]]) -> None:
     """Every run's figures, and the pictures."""
     columns = [*RESULT_COLUMNS, "test_log_evidence_samples", "test_log_evidence_sampling_error"]
     write_table(OUT / f"{study.folder}.csv", [{column: row.get(column) for column in columns} for _, row in runs])
-    for name, figure in draw(study, shown(runs, study.axis)):
+    for name, figure in draw(study, shown(runs, study)):
         figure.savefig(OUT / f"{name}.png", dpi=150)
 
 
@@ -198,8 +206,19 @@ def check_samples(runs: Path) -> Iterator[str]:
         yield f"| {' | '.join(cells)} |"
 
 
+def steps(runs: Path) -> Iterator[str]:
+    """Milliseconds of a step of each, in turns, and what that is of the first of its study."""
+    for study in (STUDIES[0], STUDIES[1]):
+        configs = {study.value(row): read_config(folder) for folder, row in read(runs, study) if row["seed"] == 0}
+        taken = step_times(configs)
+        yield f"| | ms a step | of {study.values[0]}'s |"
+        yield "|---" * 3 + "|"
+        for name, milliseconds in taken.items():
+            yield f"| {name} | {milliseconds:.1f} | {milliseconds / taken[study.values[0]]:.2f} |"
+        yield ""
+
+
 def main(runs: Path) -> None:
-    torch.set_num_threads(1)
     OUT.mkdir(exist_ok=True)
     for study in STUDIES:
         found = read(runs, study)
@@ -219,8 +238,10 @@ def say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    if "--check-samples" in sys.argv:
-        for text in check_samples(Path(sys.argv[1])):
-            say(text)
-    else:
-        main(Path(sys.argv[1]))
+    torch.set_num_threads(1)
+    for option, lines in (("--check-samples", check_samples), ("--steps", steps)):
+        if option in sys.argv:
+            for text in lines(Path(sys.argv[1])):
+                say(text)
+            sys.exit()
+    main(Path(sys.argv[1]))

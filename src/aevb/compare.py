@@ -103,10 +103,11 @@ def pairings(groups: list[Summary]) -> Iterator[tuple[str, Summary, Summary]]:
 
 def differences(groups: list[Summary]) -> list[Difference]:
     """The paired differences of all pairings, in each figure of :data:`RANKED`."""
-    return [_difference(label, group, base, figure) for label, group, base in pairings(groups) for figure in RANKED]
+    return [difference(label, group, base, figure) for label, group, base in pairings(groups) for figure in RANKED]
 
 
-def _difference(label: str, group: Summary, base: Summary, figure: str) -> Difference:
+def difference(label: str, group: Summary, base: Summary, figure: str) -> Difference:
+    """A figure of one combination minus that of another, over the seeds that both have."""
     other = {row["seed"]: row[figure] for row in base.results}
     paired = [row[figure] - other[row["seed"]] for row in group.results if row["seed"] in other]
     return Difference(label, figure, float(np.mean(paired)), _standard_error(paired), len(paired))
