@@ -15,7 +15,7 @@ from .inference import Estimator
 from .inference.randomness import forked_rng
 from .models import VAE, BernoulliVAE, FactorialBernoulli, InputError, Likelihood, Network, Prior, VampPrior
 from .models.errors import check_at_least, check_seed
-from .parts import AMORTIZED, ESTIMATORS, LIKELIHOODS, PAIRED, PRIORS, parse
+from .parts import AMORTIZED, ESTIMATORS, GUIDES, LIKELIHOODS, PAIRED, PRIORS, parse
 
 
 def load_data(config: Config) -> DataSet:
@@ -53,6 +53,11 @@ def make_pair(config: Config, shape: int | tuple[int, ...], data: Split | None =
     """
     make_prior, prior_options = parse("prior", config.prior, PRIORS)
     amortized, _, refined = config.guide.partition("+")
+    if amortized.partition(":")[0] in GUIDES.keys() - AMORTIZED:
+        raise InputError(
+            f"{amortized} is not the guide of a VAE by itself. Its page in Python, help(aevb.guides.{amortized}), says "
+            "what it is for; Refined goes behind another, as in AmortizedNormal+Refined:steps=10."
+        )
     make_guide, guide_options = parse("guide", amortized, AMORTIZED)
     make_likelihood, likelihood_options = parse("likelihood", config.likelihood, LIKELIHOODS)
     network, network_options = _network(config)

@@ -147,6 +147,9 @@ def test_a_guide_is_refined_by_a_plus() -> None:
     assert guide._model == (model,)
     with pytest.raises(InputError, match=r"no option of Refined 'step'. Did you mean steps"):
         make_pair(Config(guide="AmortizedNormal+Refined:step=2"), 6)
+    for name in sorted(GUIDES.keys() - AMORTIZED):
+        with pytest.raises(InputError, match=f"{name} is not the guide of a VAE by itself"):
+            make_pair(Config(guide=name), 6)
     with pytest.raises(InputError, match=r"There is no guide after [+] 'Refine'. Did you mean Refined"):
         make_pair(Config(guide="AmortizedNormal+Refine"), 6)
 

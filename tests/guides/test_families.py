@@ -1,5 +1,6 @@
 """Every amortised family of real latents: its formula, its draws, its bounds with every prior."""
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any
@@ -151,6 +152,18 @@ def priors() -> dict[str, Callable[[], Any]]:
     named = {name: (lambda part=part: part(3)) for name, part in PRIORS.items() if name not in special}
     full: Any = PRIORS["LearnedNormal"]
     return named | {"LearnedNormal:full": lambda: full(3, covariance="full")}
+
+
+def test_a_copy_by_its_state_is_the_same(family: str) -> None:
+    guide, other, x = make(family), make(family), torch.randn(4, 6)
+    other.load_state_dict(guide.state_dict())
+    pair = copy.deepcopy(guide), other
+    draws = []
+    for q in (guide.encode(x), *(each.encode(x) for each in pair)):
+        torch.manual_seed(1)
+        draws.append(q.rsample())
+    assert torch.equal(draws[0], draws[1])
+    assert torch.equal(draws[0], draws[2])
 
 
 def test_a_mixture_of_planar_flows_is_refused() -> None:

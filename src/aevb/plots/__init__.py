@@ -64,6 +64,7 @@ def pictures(shown: dict[str, Shown], curves: Curves, pairs: dict[str, tuple[str
         densities.setdefault(s.density, {})[label] = curves[label]
     differing = {name: (curves[label], curves[base]) for name, (label, base) in pairs.items()}
     per_latent = {label: kl_per_latent(s.model, s.guide, s.data.test).get("z") for label, s in shown.items()}
+    bars = {label: kl.tolist() for label, kl in per_latent.items() if kl is not None}
     made = {
         "learning_curves_images": learning_curves(densities, "images"),
         **({"differences": difference_curves(differing)} if differing else {}),
@@ -78,7 +79,7 @@ def pictures(shown: dict[str, Shown], curves: Curves, pairs: dict[str, tuple[str
             {label: images for label, s in few.items() for label, images in _lines(label, s)}, shape
         ),
         "latent_space": latent_spaces({label: codes_of(s) for label, s in few.items()}),
-        "kl_per_latent": kl_bars({label: kl.tolist() for label, kl in per_latent.items() if kl is not None}),
+        **({"kl_per_latent": kl_bars(bars)} if bars else {}),
     }
     flat = next(((label, s) for label, s in shown.items() if s.is_plane), None)
     if flat:
