@@ -223,8 +223,8 @@ def test_gradient_is_the_one_written_by_hand(
 class WrongSign(L_A):
     """log p(x, z) + log q(z|x)."""
 
-    def draw(self, *args: Any) -> Any:
-        draws = super().draw(*args)
+    def draw(self, *args: Any, **how: Any) -> Any:
+        draws = super().draw(*args, **how)
         for z in draws.latents:
             object.__setattr__(z, "log_q", -z.log_q)
         return draws
