@@ -22,6 +22,7 @@ from pyro.util import check_model_guide_match
 from torch import Tensor
 
 from ..models.errors import InputError
+from .enumeration import choices, enumerated, is_enumerated
 from .randomness import Noise
 from .sites import (
     Plate,
@@ -29,14 +30,11 @@ from .sites import (
     Site,
     data_sites,
     in_plate,
-    is_enumerated,
     is_moved,
     latent_sites,
     log_q_held,
     no_density,
 )
-
-_PLATES = ("data", "num_particles_vectorized")
 
 Link = Callable[[Site], Tensor]  # what the model sees of a latent that the guide has drawn
 
@@ -178,7 +176,7 @@ def draw(
     if (hold or link or twice) and isinstance(poutine.unwrap(guide), Messenger):
         raise InputError("This estimator runs guide and model apart; an effect-handler guide runs both. Use L_A.")
     if enumerate:
-        guide = poutine.enum(guide, first_available_dim=-1 - int(elbo.max_plate_nesting))
+        guide = enumerated(guide, elbo)
     noise = Noise() if twice else None
     with noise.recorded() if noise else nullcontext():
         if hold:
@@ -188,7 +186,7 @@ def draw(
         else:
             model_trace, guide_trace = _linked_traces(elbo, model, guide, args, kwargs, link)
     plate = Plate.of(model_trace, -int(elbo.max_plate_nesting) if elbo.num_particles > 1 else None)
-    plate = replace(plate, choices=_choices(guide_trace))
+    plate = replace(plate, choices=choices(guide_trace))
 
     def guide_held() -> Trace:
         assert noise is not None
@@ -208,33 +206,6 @@ def draw(
 
 def _traces(elbo: ELBO, model: Program, guide: Program, args: Any, kwargs: Any) -> tuple[Trace, Trace]:
     return get_importance_trace("flat", elbo.max_plate_nesting, model, guide, args, kwargs)
-
-
-def _choices(guide_trace: Trace) -> Tensor | None:
-    """The probability of each combination of enumerated values, ``(C, ..., L, B)``; None where there are none.
-
-    Raises:
-        InputError: one is shared by the data, stands in another plate, or beside discrete latents that are drawn.
-    """
-    sites = list(latent_sites(guide_trace))
-    enumerated = [site for site in sites if is_enumerated(site)]
-    if not enumerated:
-        return None
-    for site in enumerated:
-        plates = [frame.name for frame in site["cond_indep_stack"] if frame.vectorized and frame.name in _PLATES]
-        others = [f.name for f in site["cond_indep_stack"] if f.vectorized and f.name not in _PLATES]
-        if others or "data" not in plates:
-            raise InputError(
-                f"Site '{site['name']}' is enumerated, which is done inside the plate 'data' and no other.\n"
-                f"  It stands in {', '.join(others + plates) or 'none'}."
-            )
-    for site in sites:
-        if not is_enumerated(site) and isinstance(site["score_parts"].score_function, Tensor):
-            raise InputError(
-                f"Site '{site['name']}' is drawn without a path, beside sites that are enumerated.\n"
-                "  Enumerate it too, with infer={'enumerate': 'parallel'}, or none."
-            )
-    return torch.stack(torch.broadcast_tensors(*[s["unscaled_log_prob"] for s in enumerated])).sum(0).exp()
 
 
 class _Hold(Messenger):

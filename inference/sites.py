@@ -94,11 +94,6 @@ def data_sites(trace: Trace) -> Iterator[Site]:
     return (s for s in sample_sites(trace) if s["is_observed"] and not s["infer"].get("_deterministic"))
 
 
-def is_enumerated(site: Site) -> bool:
-    """Whether a site's value is all of its values, side by side."""
-    return site["infer"].get("_enumerate_dim") is not None
-
-
 def in_plate(site: Site) -> bool:
     """Whether a site stands inside the plate ``data``: local if so, global if not."""
     return any(frame.name == "data" for frame in site["cond_indep_stack"])
