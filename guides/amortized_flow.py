@@ -25,10 +25,10 @@ class AmortizedFlow(Amortized):
         latents: D, the number of latents; at least 2 for ``iaf``.
         transform: ``planar``: z + v tanh(w'z + b), the numbers v, w, b of each layer by the encoder:
             Rezende and Mohamed (2015), Variational Inference with Normalizing Flows, equation 10,
-            https://arxiv.org/abs/1505.05770. It has no inverse: estimators that need log q of a given z refuse it
-            (STL and the wake phases). ``iaf``: each latent is mixed with a function of c and those before it, by
-            a gate, the order reversed between layers: Kingma et al. (2016), Improving Variational Inference with
-            Inverse Autoregressive Flow, equations 13 and 14, https://arxiv.org/abs/1606.04934.
+            https://arxiv.org/abs/1505.05770. It has no inverse: estimators that need log q of a given z refuse it,
+            which are all but L_A, L_B_mixed, IWAE and Renyi. ``iaf``: each latent is mixed with a function of c and
+            those before it, by a gate, the order reversed between layers: Kingma et al. (2016), Improving Variational
+            Inference with Inverse Autoregressive Flow, equations 13 and 14, https://arxiv.org/abs/1606.04934.
         layers: the number of transforms.
         hidden: units of the hidden layer of each autoregressive network.
         context: the size of c for ``iaf``.
