@@ -22,7 +22,7 @@ class AmortizedPowerSpherical(Amortized):
 
     Args:
         encoder: a network from ``(..., P)`` to ``(..., D + 1)``: v, s.
-        floor: the smallest 1 / kappa; kappa / (D - 1) is about the inverse variance in each of the D - 1 directions.
+        floor: the smallest 1 / kappa; 2 / kappa, where small, is the variance in each of the D - 1 directions.
 
     Example:
         >>> from aevb.models import MLP
@@ -44,7 +44,8 @@ class AmortizedPowerSpherical(Amortized):
         """q of the encoder's numbers, ``(..., D + 1)``."""
         direction, log_concentration = numbers[..., :-1], numbers[..., -1]
         return PowerSpherical(
-            torch.nn.functional.normalize(direction, dim=-1), 1 / (self.floor + (-log_concentration).exp())
+            torch.nn.functional.normalize(direction, dim=-1),
+            1 / (self.floor + (-log_concentration.clamp(min=-20)).exp()),
         )
 
 
@@ -108,9 +109,11 @@ class PowerSpherical(dist.TorchDistribution):
 
 def _turn(z: Tensor, loc: Tensor) -> Tensor:
     """The reflection that takes the first axis to ``loc``, of z ``(..., D)``."""
-    first = torch.zeros_like(loc)
-    first[..., 0] = 1
-    normal = torch.nn.functional.normalize(first - loc, dim=-1)
+    first, rest = loc[..., :1], loc[..., 1:]
+    below = torch.where(first > 0, rest.square().sum(-1, keepdim=True) / (1 + first.clamp(min=0)), 1 - first)
+    normal = torch.nn.functional.normalize(
+        torch.cat([below, -rest], -1), dim=-1
+    )  # of e_1 - loc, no digits lost near e_1
     return z - 2 * (z * normal).sum(-1, keepdim=True) * normal
 
 

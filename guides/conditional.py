@@ -6,8 +6,9 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from ..models.condition import Condition, beside
+from ..models.errors import InputError
 from ..models.program import Program
-from .guide import Guide
+from .guide import Amortized
 
 
 class Conditional(Program):
@@ -31,8 +32,10 @@ class Conditional(Program):
         torch.Size([20])
     """
 
-    def __init__(self, guide: Guide, *, classes: int | None = None) -> None:
+    def __init__(self, guide: Amortized, *, classes: int | None = None) -> None:
         super().__init__()
+        if not isinstance(guide, Amortized):
+            raise InputError(f"Conditional gives c to an encoder; {type(guide).__name__} has none of its own.")
         self.guide = guide
         self.condition = Condition(classes)
 

@@ -1,5 +1,6 @@
 """A guide that looks twice."""
 
+from contextlib import nullcontext
 from typing import Any, Protocol, Self
 
 import torch
@@ -26,13 +27,15 @@ class Refined(Guide):
     Cremer, Li and Duvenaud (2018), Inference Suboptimality in Variational Autoencoders,
     https://arxiv.org/abs/1801.03558. Kim et al. (2018), Semi-Amortized Variational Autoencoders,
     https://arxiv.org/abs/1802.02550, train with it; here the encoder then learns from the gradient at the refined
-    numbers, as if delta were fixed. Each step draws its own z, and its size falls linearly to 0.
+    numbers, as if delta were fixed. Each step draws its own z, and its size falls linearly to 0; out of training the
+    draws are the same at every call. Whatever the estimator, it is the evidence lower bound that the steps raise.
 
     Args:
         guide: an amortised guide with reparametrised draws; its parameters are this one's.
         steps: of Adam, for each datum, at every call.
         learning_rate: their first size, in units of the encoder's outputs; larger for an encoder far from its best.
         samples: draws of z for each step.
+        beta: the weight of the KL in the bound that is raised; that of the estimator, where it has one.
 
     Example:
         >>> from aevb.guides import AmortizedNormal
@@ -43,7 +46,9 @@ class Refined(Guide):
         torch.Size([5])
     """
 
-    def __init__(self, guide: Amortized, *, steps: int = 10, learning_rate: float = 0.01, samples: int = 4) -> None:
+    def __init__(
+        self, guide: Amortized, *, steps: int = 10, learning_rate: float = 0.01, samples: int = 4, beta: float = 1.0
+    ) -> None:
         super().__init__()
         if not isinstance(guide, Amortized):
             raise InputError(f"Refined starts from the numbers of an amortised guide; {type(guide).__name__} has none.")
@@ -51,6 +56,7 @@ class Refined(Guide):
         self.steps = check_at_least(1, "steps of Refined", steps)
         self.learning_rate = check_at_least(0.0, "learning_rate of Refined", learning_rate)
         self.samples = check_at_least(1, "samples of Refined", samples)
+        self.beta = check_at_least(0.0, "beta of Refined", beta)
         self._model: tuple[Any, ...] = ()  # in a tuple, so that its parameters are not counted as the guide's
 
     def attach(self, model: SupportsDecode) -> Self:
@@ -66,7 +72,11 @@ class Refined(Guide):
     def encode(self, x: Tensor) -> TorchDistribution:
         """q(z|x): from x ``(..., P)``, batch shape ``(...)``, event shape ``(D,)``."""
         numbers = self.guide.encoder(x)
-        return self.guide.family(numbers + self._delta(x, numbers.detach()))
+        with nullcontext() if self.training else torch.random.fork_rng():
+            if not self.training:
+                torch.manual_seed(0)
+            delta = self._delta(x, numbers.detach())
+        return self.guide.family(numbers + delta)
 
     @torch.enable_grad()
     def _delta(self, x: Tensor, start: Tensor) -> Tensor:
@@ -81,7 +91,7 @@ class Refined(Guide):
         return (numbers - start).detach()
 
     def _bound(self, x: Tensor, numbers: Tensor) -> Tensor:
-        """log p(x, z) - log q(z|x), z ~ q, ``(samples, ...)``."""
+        """log p(x|z) + beta (log p(z) - log q(z|x)), z ~ q, ``(samples, ...)``."""
         if not self._model:
             raise InputError("Refined raises the bound of a model: Refined(guide).attach(model).")
         (model,) = self._model
@@ -91,4 +101,4 @@ class Refined(Guide):
         z, p = q.rsample((self.samples,)), model.prior()
         if p._validate_args and not p.support.check(z.detach()).all():
             raise InputError("Refined draws z where the model's prior has no density: choose another prior.")
-        return model.decode(z).log_prob(x) + p.log_prob(z) - q.log_prob(z)
+        return model.decode(z).log_prob(x) + self.beta * (p.log_prob(z) - q.log_prob(z))

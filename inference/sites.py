@@ -48,7 +48,7 @@ class Plate:
 
         Where it depends on what is enumerated, that is its mean over the choices.
         """
-        value = self._mean_over_choices(value)
+        value = self._mean_over_choices(value) if in_plate(site) else value
         kept = {self.sample_dim, self.dim if in_plate(site) else None}
         summed = [dim for dim in range(-value.ndim, 0) if dim not in kept]
         value = value.sum(summed) if summed else value

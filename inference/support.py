@@ -3,12 +3,15 @@
 from typing import Any
 
 import torch
-from pyro.distributions.constraints import sphere
+from pyro.distributions.constraints import corr_cholesky, corr_matrix, simplex, sphere
 from torch import Tensor
 from torch.distributions import constraints
 
 from ..models.errors import InputError
 from .sites import Site, is_point
+
+_SURFACES = (sphere, simplex, corr_cholesky, corr_matrix)
+"""Supports of fewer dimensions than their values have coordinates."""
 
 
 def check_support(name: str, value: Tensor, support: Any, first_row: int = 0) -> None:
@@ -38,8 +41,9 @@ def beyond(guide_site: Site, model_site: Site) -> str | None:
         inside = model_site["fn"].support.check(guide_site["value"]).all()
     except NotImplementedError:
         return None
-    if (q is sphere) != (p is sphere):
-        return "The density of one is by the area of the sphere, that of the other by the volume around it."
+    if q is not p and (q in _SURFACES or p in _SURFACES):
+        surface = q if q in _SURFACES else p
+        return f"The density of one is by the area of a surface, {surface}, that of the other by another measure."
     if _is_line(q) and not _is_line(p):
         return f"The posterior draws any real numbers; the prior has a density on {_range(p)} alone."
     return None if inside else f"The posterior has drawn a value outside {_range(p)}, where the prior has its density."
@@ -64,7 +68,7 @@ def _checks_any_batch(support: Any) -> bool:
 def _range(support: Any) -> str:
     if support is constraints.boolean:
         return "{0, 1}"
-    if isinstance(support, constraints.interval):
+    if isinstance(support, constraints.interval) and not getattr(support.lower_bound, "ndim", 0):
         return f"[{support.lower_bound:g}, {support.upper_bound:g}]"
     return {"_Real": "the finite real numbers"}.get(type(support).__name__, f"its support, {support}")
 

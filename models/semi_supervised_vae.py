@@ -22,7 +22,8 @@ class SemiSupervisedVAE(Program):
     https://arxiv.org/abs/1406.5298. Its programs take images and labels, ``(x, y)``, a label of -1 being unknown. The
     guide is ``SemiSupervised``, which holds y at what is known and lets it be summed over where it is not: the bound of
     a datum is then L(x, y) or U(x) of equations 6 and 7. Once that guide is attached, known labels also teach its
-    classifier: ``label_weight`` log q(y|x) is added for each (equation 9), as an observed site ``label``.
+    classifier: while training, ``label_weight`` log q(y|x) is added for each (equation 9), as an observed site
+    ``label``. What is measured afterwards, by ``evaluate`` and its kin, is a bound on log p(x, y) or log p(x).
 
     Args:
         prior: p(z) over D latents.
@@ -64,7 +65,7 @@ class SemiSupervisedVAE(Program):
             label = pyro.sample("y", dist.Categorical(logits=self.no_preference))
             z = pyro.sample("z", self.prior())
             pyro.sample("x", self.decode(z, label), obs=x)
-            if self._guide:
+            if self.training and self._guide and self.label_weight:
                 known: Any = y >= 0
                 with poutine.mask(mask=known), poutine.scale(scale=self.label_weight):
                     pyro.sample("label", self._guide[0].classify(x), obs=y.clamp(min=0))

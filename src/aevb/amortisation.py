@@ -19,6 +19,7 @@ def amortisation(model: VAE, guide: Guide, data: DataSet, *, steps: int, evidenc
     https://arxiv.org/abs/1801.03558: log p(x) - ELBO = (log p(x) - ELBO*) + (ELBO* - ELBO), ELBO* that of q(z|x)
     refined for each datum.
     """
+    guide = guide.guide if isinstance(guide, Refined) else guide
     if not isinstance(guide, Amortized):
         raise InputError(f"Only an amortised guide can be refined; this run's is {type(guide).__name__}.")
     part = evidence_data(data)

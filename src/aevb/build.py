@@ -1,6 +1,7 @@
 """From a configuration to its data, model and guide."""
 
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from inspect import signature
@@ -52,7 +53,7 @@ def make_pair(config: Config, shape: int | tuple[int, ...], data: Split | None =
     prior starts from data, it takes some of ``data``, or noise in their place.
     """
     make_prior, prior_options = parse("prior", config.prior, PRIORS)
-    amortized, _, refined = config.guide.partition("+")
+    amortized, *refined = re.split(r"\+(?=[A-Za-z])", config.guide, maxsplit=1)  # 1e+3 is a number
     if amortized.partition(":")[0] in GUIDES.keys() - AMORTIZED:
         raise InputError(
             f"{amortized} is not the guide of a VAE by itself. Its page in Python, help(aevb.guides.{amortized}), says "
@@ -86,12 +87,12 @@ def make_pair(config: Config, shape: int | tuple[int, ...], data: Split | None =
             prior.attach(guide, rows)
     make_model = BernoulliVAE if isinstance(prior, FactorialBernoulli) else VAE
     model = make_model(prior, decoder, likelihood)  # type: ignore[arg-type]
-    return model, _refined(guide, refined, model) if refined else guide
+    return model, _refined(guide, refined[0], model, config.beta) if refined else guide
 
 
-def _refined(guide: Guide, spec: str, model: VAE) -> Guide:
+def _refined(guide: Guide, spec: str, model: VAE, beta: float) -> Guide:
     make, options = parse("guide after +", spec, {"Refined": Refined})
-    return cast(Refined, make(guide, **options)).attach(model)
+    return cast(Refined, make(guide, **{"beta": beta} | options)).attach(model)
 
 
 def make_estimator(config: Config) -> Estimator:

@@ -131,7 +131,7 @@ def test_a_likelihood_of_other_pixels_is_refused_with_the_remedy(config: dict[st
         ({"activation": "tan"}, "There is no activation 'tan'. Did you mean tanh"),
         ({"initialisation": "papers"}, "There is no initialisation 'papers'. Did you mean paper"),
         ({"network": "Conv"}, r"these are \(64,\)"),
-        ({"guide": "ExactPosterior"}, "There is no guide 'ExactPosterior'"),
+        ({"guide": "ExactPosterior"}, "ExactPosterior is not the guide of a VAE by itself"),
     ],
 )
 def test_bad_settings_are_named(config: dict[str, Any], message: str) -> None:
@@ -145,6 +145,8 @@ def test_a_guide_is_refined_by_a_plus() -> None:
     assert (guide.steps, guide.guide.rank) == (2, 3)
     assert guide.encode(torch.ones(5, 6)).batch_shape == (5,)
     assert guide._model == (model,)
+    refined: Any = make_pair(Config(guide="AmortizedNormal:floor=1e-3+Refined:learning_rate=1e+0", beta=2.0), 6)[1]
+    assert (refined.guide.floor, refined.learning_rate, refined.beta) == (1e-3, 1.0, 2.0)
     with pytest.raises(InputError, match=r"no option of Refined 'step'. Did you mean steps"):
         make_pair(Config(guide="AmortizedNormal+Refined:step=2"), 6)
     for name in sorted(GUIDES.keys() - AMORTIZED):

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from aevb.guides import AmortizedNormal, AmortizedPowerSpherical, Guide
-from aevb.guides.amortized_power_spherical import PowerSpherical
+from aevb.guides.amortized_power_spherical import PowerSpherical, _turn
 from aevb.inference import evaluate, fit
 from aevb.models import MLP, VAE, Bernoulli, HypersphericalUniform, InputError, Prior, StandardNormal, VampPrior
 
@@ -126,7 +126,7 @@ def test_the_pair_trains_by_every_bound() -> None:
 def test_it_goes_with_nothing_else(prior: type[Prior], guide: type[Guide]) -> None:
     encoder = MLP(6, guide.outputs(3))
     pair: Any = VAE(prior(3), MLP(3, 6), Bernoulli()), guide(encoder)  # type: ignore[call-arg]
-    with pytest.raises(InputError, match=r"does not go with the model's .*\n.* by the area of the sphere"):
+    with pytest.raises(InputError, match=r"does not go with the model's .*\n.* by the area of a surface, Sphere"):
         fit(*pair, torch.ones(20, 6), epochs=1)
 
 
@@ -157,3 +157,60 @@ def test_a_posterior_wider_than_its_prior_is_refused() -> None:
     with pytest.raises(InputError, match="has drawn a value outside"):
         fit(positive, outside, x, epochs=1)
     assert fit(positive, positive_too, x, estimator="L_A", epochs=2)["train_elbo"][-1] < 0
+
+
+def test_surfaces_go_with_nothing_else() -> None:
+    """A Dirichlet's density, by the area of the simplex, below a Normal's would make a bound above the evidence."""
+
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(torch.ones(3) / 3, 0.05).to_event(1))
+            pyro.sample("x", dist.Normal(0.0, 1.0), obs=x)
+
+    def guide(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Dirichlet(pyro.param("a", 50 * torch.ones(3))))
+
+    with pytest.raises(InputError, match="by the area of a surface, Simplex"):
+        fit(model, guide, torch.ones(10), epochs=1)
+
+
+def test_a_support_with_limits_for_each_latent_is_named() -> None:
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Uniform(torch.zeros(2), torch.ones(2)).to_event(1))
+            pyro.sample("x", dist.Normal(0.0, 1.0), obs=x)
+
+    def guide(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(pyro.param("a", torch.zeros(2)), 1.0).to_event(1))
+
+    with pytest.raises(InputError, match="the prior has a density on its support, Interval"):
+        fit(model, guide, torch.ones(10), epochs=1)
+
+
+@pytest.mark.parametrize("latents", [2, 10, 64])
+def test_its_spread_is_two_over_kappa(latents: int, float64: None) -> None:
+    """In each of the D - 1 directions, to 4.5 standard errors and the next term, of 1 / kappa."""
+    q = PowerSpherical(torch.eye(latents)[0], torch.tensor(5000.0))
+    z = q.sample((100_000,))[:, 1:]
+    assert (z.var(0) * 5000 / 2 - 1).abs().max() < 5.5 * (2 / 100_000) ** 0.5 + latents / 5000
+
+
+@pytest.mark.parametrize("tilt", [0.0, 1e-6, 1e-4, 1e-2, 1.0])
+def test_turning_loses_no_digits_near_the_first_axis(tilt: float) -> None:
+    """The reflection takes the first axis to loc, in float32, however near the two are; gradients are finite."""
+    loc = torch.tensor([1.0, tilt, -tilt])
+    loc = (loc / loc.norm()).requires_grad_()
+    z = _turn(torch.eye(3)[0], loc)
+    torch.testing.assert_close(z, loc, rtol=0, atol=1e-6)
+    assert abs((z[1] - loc[1]).item()) <= 1e-3 * tilt
+    (gradient,) = torch.autograd.grad(z.sum(), loc)
+    assert gradient.isfinite().all()
+
+
+def test_an_encoder_that_says_nothing_has_finite_gradients() -> None:
+    numbers = torch.tensor([[0.3, -0.2, 0.1, -100.0], [0.3, -0.2, 0.1, 100.0]], requires_grad=True)
+    q = AmortizedPowerSpherical(MLP(6, 4)).family(numbers)
+    (gradient,) = torch.autograd.grad((q.log_prob(q.rsample()) - q.entropy()).sum(), numbers)
+    assert gradient.isfinite().all()

@@ -35,6 +35,7 @@ def y() -> Tensor:
     return torch.where(torch.arange(30) < 10, torch.arange(30) % 3, -1)
 
 
+MARKED = {"enumerate": "parallel"}
 Grouped = tuple[GaussianMixtureVAE, Responsibilities, VAE, AmortizedNormal]
 SemiSupervisedPair = tuple[SemiSupervisedVAE, SemiSupervised]
 
@@ -193,6 +194,76 @@ def test_both_engines_train_alike(grouped: Grouped, m2: SemiSupervisedPair, x: T
             curves.append(torch.tensor(history["train_elbo"]))
         torch.testing.assert_close(*curves, rtol=1e-10, atol=0)
         assert curves[0][-1] > curves[0][0] + 0.1
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+@pytest.mark.parametrize("estimator", [L_A, L_B])
+def test_a_global_latent_beside_it_keeps_its_kl(estimator: type[Estimator], samples: int, float64: None) -> None:
+    """In a plate of its own, left of the data: KL = K (log 1/s + (s^2 + m^2 - 1) / 2) / N."""
+    x = torch.randn(5)
+
+    def model(x: Tensor) -> None:
+        with pyro.plate("K", 3, dim=-2):
+            pyro.sample("mu", dist.Normal(torch.zeros(()), 1.0))
+        with pyro.plate("data", len(x), dim=-1):
+            y = pyro.sample("y", dist.Categorical(torch.ones(3) / 3))
+            pyro.sample("x", dist.Normal(y.to(x.dtype), 1.0), obs=x)
+
+    def guide(x: Tensor) -> None:
+        with pyro.plate("K", 3, dim=-2):
+            pyro.sample("mu", dist.Normal(pyro.param("m", torch.tensor(0.5)), 0.1))
+        with pyro.plate("data", len(x), dim=-1):
+            logits = torch.stack([x, -x, 0 * x], -1)
+            pyro.sample("y", dist.Categorical(logits=logits), infer={"enumerate": "parallel"})
+
+    truth = 3 * (math.log(10) + (0.01 + 0.25 - 1) / 2) / 5
+    found = torch.stack([estimator(samples=samples).estimate(model, guide, x).kl_global for _ in range(400)])
+    error = found.std() / 20
+    assert (found.mean() - truth).abs() <= 4.5 * error + 1e-12
+    assert error < 0.02
+
+
+def test_what_is_not_all_of_a_site_s_values_is_refused(x: Tensor) -> None:
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            z = 0.0
+            for t in pyro.markov(range(3)):
+                z = pyro.sample(f"z{t}", dist.Bernoulli(0.2 + 0.5 * torch.as_tensor(z)))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x[:, 0])
+
+    def guide(x: Tensor, steps: Any = None, infer: Any = None) -> None:
+        with pyro.plate("data", len(x)):
+            for t in steps or pyro.markov(range(3)):
+                pyro.sample(f"z{t}", dist.Bernoulli(pyro.param("p", torch.tensor(0.4))), infer=infer or MARKED)
+
+    with pytest.raises(InputError, match=r"\['z0', 'z1', 'z2'\] are enumerated in dimensions that they share"):
+        L_A().estimate(model, guide, x)
+    assert L_A().estimate(model, lambda x: guide(x, range(3)), x).bound.shape == (30,)
+    few = MARKED | {"num_samples": 2}
+    with pytest.raises(InputError, match=r"'z0' is marked to be enumerated, all of its values"):
+        L_A().estimate(model, lambda x: guide(x, range(3), few), x)
+
+    def continuous(x: Tensor, infer: Any = None) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(pyro.param("p", torch.tensor(0.4)), 1.0), infer=infer)
+
+    def normal(x: Tensor) -> None:
+        continuous(x)
+        pyro.sample("x", dist.Normal(torch.zeros(6), 1.0).expand([len(x), 6]).to_event(2), obs=x)
+
+    with pytest.raises(InputError, match=r"finitely many; it is Normal.\n.*Leave out"):
+        L_A().estimate(normal, lambda x: continuous(x, MARKED), x)
+
+
+def test_what_is_measured_is_a_bound(m2: SemiSupervisedPair, x: Tensor, y: Tensor) -> None:
+    """The classifier's own term is trained on, and is no part of what evaluate and log_evidence report."""
+    before = evaluate(*m2, (x, y)).elbo, log_evidence(*m2, (x, y), samples=50).values
+    m2[0].attach(m2[1], label_weight=50.0)
+    after = evaluate(*m2, (x, y)).elbo, log_evidence(*m2, (x, y), samples=50).values
+    for own, other in zip(before, after, strict=True):
+        torch.testing.assert_close(own, other)
+    m2[0].attach(m2[1], label_weight=0.0)
+    fit(*m2, (x, y), epochs=1)
 
 
 def test_labels_are_learned_from_few(float64: None) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
 from aevb.data import load
-from aevb.guides import AmortizedMultivariateNormal, AmortizedNormal, Conditional
+from aevb.guides import AmortizedMultivariateNormal, AmortizedNormal, Conditional, Refined
 from aevb.inference import (
     ESTIMATORS,
     IWAE,
@@ -330,3 +330,9 @@ def test_a_label_that_is_none_stops_training_wherever_it_stands(engine: str) -> 
 def test_classes_are_at_least_one() -> None:
     with pytest.raises(InputError, match="classes is at least 1; it is 0"):
         make(classes=0)
+
+
+def test_a_guide_without_an_encoder_of_its_own_cannot_be_conditioned() -> None:
+    model = VAE(StandardNormal(2), MLP(2, 6), Bernoulli())
+    with pytest.raises(InputError, match="Conditional gives c to an encoder; Refined has none"):
+        Conditional(Refined(AmortizedNormal(MLP(9, 4))).attach(model), classes=3)  # type: ignore[arg-type]

@@ -124,6 +124,8 @@ def test_a_mixture_by_one_product_is_the_mixture_by_its_components() -> None:
     assert torch.allclose(ours.mean, theirs.mean.expand(3, 8), rtol=1e-4)
     assert torch.allclose(ours.variance, theirs.variance.expand(3, 8), rtol=1e-4)
     assert ours.sample((2,)).shape == (2, 3, 8)
+    far = MixtureOfNormals(torch.zeros(2), torch.tensor([[1e4], [1e4 + 1]]), torch.full((2, 1), 0.5))
+    assert far.variance.item() == pytest.approx(0.5, rel=1e-3)  # no digits lost far out
 
 
 def _by_components(logits: Tensor, loc: Tensor, scale: Tensor) -> Any:
