@@ -111,9 +111,8 @@ def _turn(z: Tensor, loc: Tensor) -> Tensor:
     """The reflection that takes the first axis to ``loc``, of z ``(..., D)``."""
     first, rest = loc[..., :1], loc[..., 1:]
     below = torch.where(first > 0, rest.square().sum(-1, keepdim=True) / (1 + first.clamp(min=0)), 1 - first)
-    normal = torch.nn.functional.normalize(
-        torch.cat([below, -rest], -1), dim=-1
-    )  # of e_1 - loc, no digits lost near e_1
+    difference = torch.cat([below, -rest], -1)  # e_1 - loc, no digits lost where the two are near
+    normal = torch.nn.functional.normalize(difference, dim=-1)
     return z - 2 * (z * normal).sum(-1, keepdim=True) * normal
 
 

@@ -5,9 +5,9 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from ..models.condition import Condition, beside
 from ..models.errors import check_at_least
 from ..models.program import Program
+from .conditional import Conditional
 from .guide import Amortized
 
 _NEVER = -1e4  # the log-odds of a class that is known to be another: its probability is 0, its logarithm finite
@@ -36,13 +36,12 @@ class SemiSupervised(Program):
     def __init__(self, classifier: nn.Module, guide: Amortized, *, classes: int) -> None:
         super().__init__()
         self.classifier = classifier
-        self.guide = guide
-        self.condition = Condition(check_at_least(2, "classes", classes))
+        self.given = Conditional(guide, classes=check_at_least(2, "classes", classes))
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """The inference program of ``x``, ``(B, P)``, and labels ``(B,)``, -1 where unknown; returns z."""
         with pyro.plate("data", len(x)):
-            known = _NEVER * (1 - self.condition(y.clamp(min=0)))
+            known = _NEVER * (1 - self.given.condition(y.clamp(min=0)))
             logits = torch.where(y[:, None] >= 0, known, self.classify(x).logits)
             label = pyro.sample("y", dist.Categorical(logits=logits), infer={"enumerate": "parallel"})
             return pyro.sample("z", self.encode(x, label))
@@ -53,7 +52,7 @@ class SemiSupervised(Program):
 
     def encode(self, x: Tensor, y: Tensor) -> dist.TorchDistribution:
         """q(z|x, y): from x ``(..., P)`` and classes ``(...)``, event shape ``(D,)``."""
-        return self.guide.encode(beside(x, self.condition(y)))
+        return self.given.encode(x, y)
 
     @torch.no_grad()
     def sample(self, x: Tensor, count: int = 1) -> Tensor:

@@ -6,7 +6,7 @@ it is the estimator's own line.
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -185,8 +185,8 @@ def draw(
             model_trace, guide_trace = _traces(elbo, model, guide, args, kwargs)
         else:
             model_trace, guide_trace = _linked_traces(elbo, model, guide, args, kwargs, link)
-    plate = Plate.of(model_trace, -int(elbo.max_plate_nesting) if elbo.num_particles > 1 else None)
-    plate = replace(plate, choices=choices(guide_trace))
+    sample_dim = -int(elbo.max_plate_nesting) if elbo.num_particles > 1 else None
+    plate = Plate.of(model_trace, sample_dim, choices(guide_trace))
 
     def guide_held() -> Trace:
         assert noise is not None

@@ -32,12 +32,12 @@ class Plate:
     choices: Tensor | None = None
 
     @classmethod
-    def of(cls, model_trace: Trace, sample_dim: int | None = None) -> "Plate":
+    def of(cls, model_trace: Trace, sample_dim: int | None = None, choices: Tensor | None = None) -> "Plate":
         """Find the plate in a trace of the model."""
         for site in sample_sites(model_trace):
             for frame in site["cond_indep_stack"]:
                 if frame.name == "data" and frame.vectorized:
-                    return cls(frame.dim, frame.size, frame.full_size or frame.size, sample_dim)
+                    return cls(frame.dim, frame.size, frame.full_size or frame.size, sample_dim, choices)
         raise InputError(
             'The model has no plate named "data", so nats per datum are not defined. '
             'Observe x inside `with pyro.plate("data", len(x)):` or `pyro.plate("data", N, subsample=x)`.'
