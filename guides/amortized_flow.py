@@ -11,6 +11,7 @@ from pyro.nn import ConditionalAutoRegressiveNN
 from torch import Tensor, nn
 
 from ..models.errors import InputError, check_at_least, check_name
+from ..models.priors.flow_prior import reversed_between
 from .guide import Amortized
 
 
@@ -73,20 +74,15 @@ class AmortizedFlow(Amortized):
         rest = numbers.shape[-1] - 2 * self.latents
         loc, log_excess_variance, steering = numbers.split((self.latents, self.latents, rest), -1)
         base = dist.Normal(loc, (self.floor + log_excess_variance.exp()).sqrt()).to_event(1)
-        chain = self._planar(steering) if self.transform == "planar" else self._iaf(steering)
-        return FlowPosterior(base, list(chain))
+        if self.transform == "planar":
+            return FlowPosterior(base, list(self._planar(steering)))
+        flows = (flow.condition(steering) for flow in self.flows)  # type: ignore[operator]
+        return FlowPosterior(base, list(reversed_between(flows, loc)))
 
     def _planar(self, steering: Tensor) -> Iterator[dist.transforms.Transform]:
         for numbers in steering.chunk(self.layers, -1):
             v, w, b = numbers.split((self.latents, self.latents, 1), -1)
             yield ConditionedPlanar((b, v, w))
-
-    def _iaf(self, context: Tensor) -> Iterator[dist.transforms.Transform]:
-        reverse = torch.arange(self.latents - 1, -1, -1, device=context.device)
-        for number, flow in enumerate(self.flows):
-            if number:
-                yield transforms.Permute(reverse)
-            yield flow.condition(context)  # type: ignore[operator]
 
 
 class FlowPosterior(dist.TransformedDistribution):

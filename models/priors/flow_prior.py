@@ -1,7 +1,7 @@
 """A prior bent out of N(0, I) by invertible transforms."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 import pyro.distributions as dist
@@ -62,11 +62,19 @@ class FlowPrior(Prior):
         return dist.TransformedDistribution(dist.Normal(self.zero, 1.0).to_event(1), list(self._transforms()))
 
     def _transforms(self) -> Iterator[dist.transforms.Transform]:
-        reverse = torch.arange(self.latents - 1, -1, -1, device=self.zero.device)
-        for number, layer in enumerate(self.layers):
-            if number:
-                yield transforms.Permute(reverse)
-            yield layer.inv if self.transform == "autoregressive" else layer  # type: ignore[misc]
+        layers = (layer.inv if self.transform == "autoregressive" else layer for layer in self.layers)
+        return reversed_between(layers, self.zero)  # type: ignore[arg-type]
+
+
+def reversed_between(
+    layers: Iterable[dist.transforms.Transform], latents: Tensor
+) -> Iterator[dist.transforms.Transform]:
+    """Transforms of vectors like ``latents``, ``(..., D)``, whose order is reversed between one and the next."""
+    reverse = torch.arange(latents.shape[-1] - 1, -1, -1, device=latents.device)
+    for number, layer in enumerate(layers):
+        if number:
+            yield transforms.Permute(reverse)
+        yield layer
 
 
 def _coupling(latents: int, hidden: int) -> nn.Module:
