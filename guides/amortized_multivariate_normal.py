@@ -12,14 +12,16 @@ from .guide import Amortized
 
 
 class AmortizedMultivariateNormal(Amortized):
-    r"""q(z|x) = N(z; mu(x), L(x) L(x)'), L lower triangular, diag L^2 = floor + exp(s), (mu, s, l) = encoder(x).
+    r"""q(z|x) = N(z; mu(x), L L'), L = diag(sigma) (I + l / D), sigma^2 = floor + exp(s), (mu, s, l) = encoder(x).
 
     Kingma and Welling (2019), An Introduction to Variational Autoencoders, section 2.5.1,
-    https://arxiv.org/abs/1906.02691: the posterior of full covariance, reparametrised by its Cholesky factor. With
-    l = 0 it is :class:`AmortizedNormal`. KL(q || p) has a closed form for every Normal prior.
+    https://arxiv.org/abs/1906.02691: the posterior of full covariance, reparametrised by its Cholesky factor. l is
+    strictly lower triangular, and with l = 0 this is :class:`AmortizedNormal`. A new encoder's l are not 0 but random:
+    in units of sigma, and divided by D, they are a small part of the variance for any D, and a latent that is known
+    well stays so. KL(q || p) has a closed form for every Normal prior.
 
     Args:
-        encoder: a network from ``(..., P)`` to ``(..., 2D + D (D - 1) / 2)``: mu, s, and l, L below its diagonal.
+        encoder: a network from ``(..., P)`` to ``(..., 2D + D (D - 1) / 2)``: mu, s, and l row by row.
         floor: the smallest squared diagonal of L, in squared units of z.
 
     Example:
@@ -43,8 +45,9 @@ class AmortizedMultivariateNormal(Amortized):
         """q of the encoder's numbers, ``(..., 2D + D (D - 1) / 2)``."""
         latents = _latents(numbers.shape[-1])
         loc, log_excess, below = numbers.split((latents, latents, numbers.shape[-1] - 2 * latents), -1)
-        diagonal = torch.diag_embed((self.floor + log_excess.exp()).sqrt())
-        return dist.MultivariateNormal(loc, scale_tril=diagonal + _strictly_lower(below, latents))
+        sigma = (self.floor + log_excess.exp()).sqrt()
+        unit = torch.eye(latents, dtype=below.dtype, device=below.device) + _strictly_lower(below / latents, latents)
+        return dist.MultivariateNormal(loc, scale_tril=sigma[..., None] * unit)
 
 
 def _latents(outputs: int) -> int:

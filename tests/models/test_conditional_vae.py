@@ -78,7 +78,8 @@ class Oracle:
         of_x = covariance @ WEIGHT.T / NOISE
         mean_of_c = covariance @ of_c / variance - of_x @ OF_C
         constant = covariance @ bias / variance - of_x @ BIAS
-        shape = torch.cat([(factor.diagonal() ** 2 - GUIDE_FLOOR).log(), factor[1, :1]])  # s, and L below its diagonal
+        below = 2 * factor[1, :1] / factor[1, 1]
+        shape = torch.cat([(factor.diagonal() ** 2 - GUIDE_FLOOR).log(), below])
         weight = torch.cat([torch.cat([of_x, mean_of_c], 1), torch.zeros(3, 5)])
         self.guide = Conditional(AmortizedMultivariateNormal(linear(weight, torch.cat([constant, shape]))))
 
