@@ -10,12 +10,13 @@ from .guide import Amortized
 
 
 class AmortizedLowRank(Amortized):
-    r"""q(z|x) = N(z; mu(x), U(x) U(x)' + diag(floor + exp(s(x)))), U of rank R, (mu, s, U) = encoder(x).
+    r"""q(z|x) = N(z; mu(x), S (I + U U' / D) S), S = diag(sigma), sigma^2 = floor + exp(s), (mu, s, U) = encoder(x).
 
     Rezende, Mohamed and Wierstra (2014), Stochastic Backpropagation, https://arxiv.org/abs/1401.4082, for
     rank 1 in the precision; Ong, Nott and Smith (2018), Gaussian variational approximation with a factor covariance
-    structure, for this form. With U = 0 it is :class:`AmortizedNormal`. KL(q || p) has a closed form for every Normal
-    prior.
+    structure, for a diagonal and a factor in the covariance. U is ``(D, R)``, and with U = 0 this is
+    :class:`AmortizedNormal`. A new encoder's U is not 0 but random: in units of sigma, and U U' divided by D, it is a
+    small part of the variance for any D. KL(q || p) has a closed form for every Normal prior.
 
     Args:
         encoder: a network from ``(..., P)`` to ``(..., D (2 + R))``: mu, s, U.
@@ -44,4 +45,6 @@ class AmortizedLowRank(Amortized):
         """q of the encoder's numbers, ``(..., D (2 + R))``."""
         rows = numbers.unflatten(-1, (2 + self.rank, -1))  # mu, s, and U transposed
         loc, log_excess, factor = rows[..., 0, :], rows[..., 1, :], rows[..., 2:, :].mT
-        return dist.LowRankMultivariateNormal(loc, factor, self.floor + log_excess.exp())
+        variance = self.floor + log_excess.exp()
+        scale = (variance / variance.shape[-1]).sqrt()
+        return dist.LowRankMultivariateNormal(loc, scale[..., None] * factor, variance)

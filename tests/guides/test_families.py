@@ -70,7 +70,8 @@ def test_the_low_rank_normal_is_its_formula(float64: None) -> None:
     guide, x = make("AmortizedLowRank"), torch.randn(4, 6)
     numbers = guide.encoder(x).reshape(4, 4, 3)  # type: ignore[operator]
     mu, s, u = numbers[:, 0], numbers[:, 1], numbers[:, 2:].transpose(1, 2)
-    covariance = u @ u.transpose(1, 2) + torch.diag_embed(1e-8 + s.exp())
+    sigma = torch.diag_embed((1e-8 + s.exp()).sqrt())
+    covariance = sigma @ (torch.eye(3) + u @ u.transpose(1, 2) / 3) @ sigma
     torch.testing.assert_close(guide.encode(x).covariance_matrix, covariance)
     torch.testing.assert_close(guide.encode(x).mean, mu)
 
