@@ -13,16 +13,17 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def load_run(folder: str | Path, checkpoint: str = "last") -> "LoadedRun":
+def load_run(folder: str | Path, checkpoint: str = "last", *, parts: str | Path | None = None) -> "LoadedRun":
     """Read a run back: ``model, guide, config = aevb.load_run("runs/train-digits-1")``.
 
     Args:
         folder: a run's folder.
         checkpoint: ``last``; ``best``, on validation data; or ``epoch-N``, one of those that were kept.
+        parts: the Python file that parts of your own are from; it is run.
 
     Raises:
-        InputError: not a run's folder, no such checkpoint, or one that is damaged or of another model.
+        InputError: not a run's folder, no such checkpoint, one that is damaged or of another model, or of other parts.
     """
     from . import checkpoints  # with torch, which is slow to import
 
-    return checkpoints.load_run(folder, checkpoint)
+    return checkpoints.load_run(folder, checkpoint, parts=parts)

@@ -111,7 +111,10 @@ def make_parser() -> argparse.ArgumentParser:
     gradients.add_argument(
         "--seed", type=int, default=0, help="of the minibatch's pixels and of all draws (default: 0)"
     )
-    commands.add_parser("list", help="every model, prior, guide, likelihood, network, estimator and data set")
+    listing = commands.add_parser("list", help="every model, prior, guide, likelihood, network, estimator and data set")
+    for command in (compare, train, evaluate, gradients, listing):
+        help = "a Python file whose classes are parts of your own, to be named as any other; it is run"
+        command.add_argument("--parts", type=os.path.abspath, metavar="FILE", help=help)
     return parser
 
 

@@ -70,7 +70,7 @@ def finished(config: Config, folder: Path) -> Result | None:
     """
     if not (folder / "config.yaml").exists():
         return None
-    before = read_config(folder)
+    before = read_config(folder, config.parts)
     for field in fields(Config):
         old, new = getattr(before, field.name), getattr(config, field.name)
         if old != new and field.name not in ("device", "threads", "tensorboard"):

@@ -16,7 +16,7 @@ from .inference import Estimator
 from .inference.randomness import forked_rng
 from .models import VAE, BernoulliVAE, FactorialBernoulli, InputError, Likelihood, Network, Prior, VampPrior
 from .models.errors import check_at_least, check_seed
-from .parts import AMORTIZED, ESTIMATORS, GUIDES, LIKELIHOODS, PAIRED, PRIORS, parse
+from .parts import AMORTIZED, GUIDES, known_parts, parse
 
 
 def load_data(config: Config) -> DataSet:
@@ -25,7 +25,7 @@ def load_data(config: Config) -> DataSet:
     Raises:
         InputError: the likelihood is not a density of pixels treated so; or see :func:`aevb.data.load`.
     """
-    likelihood = cast(type[Likelihood], parse("likelihood", config.likelihood, LIKELIHOODS)[0])
+    likelihood = cast(type[Likelihood], _part(config, "likelihood")[0])
     data = load(
         config.data,
         binarisation=config.binarisation or likelihood.binarisations,
@@ -35,7 +35,7 @@ def load_data(config: Config) -> DataSet:
     if data.binarisation not in likelihood.binarisations:
         others = [
             name
-            for name, part in LIKELIHOODS.items()
+            for name, part in known_parts("likelihood", config.parts).items()
             if data.binarisation in cast(type[Likelihood], part).binarisations
         ]
         raise InputError(
@@ -52,15 +52,15 @@ def make_pair(config: Config, shape: int | tuple[int, ...], data: Split | None =
     Each part has a random stream of its own, so that runs which differ in one part share the others' weights. Where a
     prior starts from data, it takes some of ``data``, or noise in their place.
     """
-    make_prior, prior_options = parse("prior", config.prior, PRIORS)
+    make_prior, prior_options = _part(config, "prior")
     amortized, *refined = re.split(r"\+(?=[A-Za-z])", config.guide, maxsplit=1)  # 1e+3 is a number
     if amortized.partition(":")[0] in GUIDES.keys() - AMORTIZED:
         raise InputError(
             f"{amortized} is not the guide of a VAE by itself. Its page in Python, help(aevb.guides.{amortized}), says "
             "what it is for; Refined goes behind another, as in AmortizedNormal+Refined:steps=10."
         )
-    make_guide, guide_options = parse("guide", amortized, AMORTIZED)
-    make_likelihood, likelihood_options = parse("likelihood", config.likelihood, LIKELIHOODS)
+    make_guide, guide_options = _part(config, "guide", amortized)
+    make_likelihood, likelihood_options = _part(config, "likelihood")
     network, network_options = _network(config)
     shape = (shape,) if isinstance(shape, int) else shape
     pixels = math.prod(shape)
@@ -97,9 +97,14 @@ def _refined(guide: Guide, spec: str, model: VAE, beta: float) -> Guide:
 
 def make_estimator(config: Config) -> Estimator:
     """The estimator of a run; options in its name go before those of the configuration."""
-    make, options = parse("estimator", config.estimator, ESTIMATORS)
+    make, options = _part(config, "estimator")
     settings = {"beta": config.beta} | ({} if config.samples is None else {"samples": config.samples})
     return cast(Estimator, make(**settings | options))
+
+
+def _part(config: Config, kind: str, spec: str | None = None) -> tuple[type, dict[str, Any]]:
+    """The class that a configuration names for a kind, and its options."""
+    return parse(kind, spec or getattr(config, kind), known_parts(kind, config.parts))
 
 
 @contextmanager
@@ -112,6 +117,6 @@ def _network(config: Config) -> tuple[type[Network], dict[str, Any]]:
     """A kind of network and its options; those in its name go before those of the configuration."""
     for units in config.hidden:
         check_at_least(1, "hidden", units)
-    make, options = parse("network", config.network, PAIRED)
+    make, options = _part(config, "network")
     settings = {"activation": config.activation, "initialisation": config.initialisation}
     return cast(type[Network], make), settings | options

@@ -1,6 +1,6 @@
 """Reading runs back: configurations and checkpoints, as data and never as code."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +12,10 @@ from .config import Config
 from .guides import Guide
 from .models import VAE, InputError
 from .models.errors import check_name
+from .own_parts import source
+
+PARTS = "parts.py"
+"""In a run's folder: a copy of the file that its own parts are from."""
 
 
 class DamagedCheckpoint(UserWarning):
@@ -26,18 +30,19 @@ class LoadedRun(NamedTuple):
     config: Config
 
 
-def load_run(folder: str | Path, checkpoint: str = "last") -> LoadedRun:
+def load_run(folder: str | Path, checkpoint: str = "last", *, parts: str | Path | None = None) -> LoadedRun:
     """The trained pair of a run's folder, on the CPU, and its configuration.
 
     Args:
         folder: a run's folder.
         checkpoint: ``last``; ``best``, on validation data; or ``epoch-N``, one of those that were kept.
+        parts: the Python file that parts of your own are from; it is run.
 
     Raises:
-        InputError: not a run's folder, no such checkpoint, or one that is damaged or of another model.
+        InputError: not a run's folder, no such checkpoint, one that is damaged or of another model, or of other parts.
     """
     folder = Path(folder)
-    config = read_config(folder)
+    config = read_config(folder, parts)
     kept = {path.stem for path in folder.glob("*.pt")}
     known = {"last": "checkpoint"} | {name: name for name in sorted(kept - {"checkpoint", "before"})}
     path = folder / f"{known[check_name('checkpoint of the run', checkpoint, known)]}.pt"
@@ -47,12 +52,27 @@ def load_run(folder: str | Path, checkpoint: str = "last") -> LoadedRun:
     return LoadedRun(model, guide, config)
 
 
-def read_config(folder: Path) -> Config:
-    """The configuration of a run's folder.
+def read_config(folder: Path, parts: str | Path | None = None) -> Config:
+    """The configuration of a run's folder, with the file of parts that is given here.
+
+    The file that the folder names, and the copy that it holds, are code from elsewhere: neither is run unasked.
 
     Raises:
-        InputError: not a run's folder, or a configuration with a key that is not known or a value of a wrong type.
+        InputError: not a run's folder; a configuration with a key that is not known or a value of a wrong type; a run
+            with parts of its own, and no file of them given, or one that differs from the copy.
     """
+    config, copy = _read_config(folder), folder / PARTS
+    if config.parts and not parts:
+        raise InputError(
+            f"{folder} was trained with parts of {config.parts}. That is code, and not run unasked: give it, "
+            f"--parts {copy} on the command line, parts={str(copy)!r} in Python."
+        )
+    if config.parts and parts and source(parts) != source(copy):
+        raise InputError(f"{parts} is not what {folder} was trained with: that is {copy}.")
+    return replace(config, parts=str(parts) if parts else None)
+
+
+def _read_config(folder: Path) -> Config:
     path = folder / "config.yaml"
     if not path.is_file():
         raise InputError(f"{folder} is not the folder of a run: it has no config.yaml.")

@@ -33,7 +33,7 @@ from .gradients import HEADINGS, Row, cells, checkpoints, measure_noise, minibat
 from .inference import Estimator
 from .models import InputError
 from .models.errors import check_at_least, check_seed
-from .parts import ESTIMATORS, catalogue
+from .parts import catalogue, known_parts
 from .plots import Curves, Shown, gradient_pictures, pictures, write_figures
 from .progress import Reporter
 from .report import COLUMNS, write_report
@@ -47,10 +47,10 @@ COMPARED_DRAWS = 100
 """Draws of each gradient for a comparison's report."""
 
 
-def list_parts(_: argparse.Namespace) -> int:
+def list_parts(arguments: argparse.Namespace) -> int:
     """``aevb list``."""
     console = _console()
-    for kind, entries in catalogue().items():
+    for kind, entries in catalogue(arguments.parts).items():
         table = Table(
             "name", "what it is", "paper", title=kind, title_justify="left", box=box.SIMPLE, title_style="bold"
         )
@@ -65,7 +65,7 @@ def train(arguments: argparse.Namespace) -> int:
     config = _config(arguments)
     if arguments.resume:
         out = _existing(arguments.out)
-        before = read_config(out)
+        before = read_config(out, arguments.parts)
         config = replace(before, **_given(arguments))
         result = finished(config, out)
     else:
@@ -83,7 +83,7 @@ def train(arguments: argparse.Namespace) -> int:
 def evaluate(arguments: argparse.Namespace) -> int:
     """``aevb evaluate``."""
     out = Path(arguments.run)
-    model, guide, config = load_run(out, arguments.checkpoint)
+    model, guide, config = load_run(out, arguments.checkpoint, parts=arguments.parts)
     samples = check_at_least(1, "evidence_samples", arguments.evidence_samples)
     data = cached_data(config)
     gaps: Result = {}
@@ -100,9 +100,10 @@ def evaluate(arguments: argparse.Namespace) -> int:
 def gradients(arguments: argparse.Namespace) -> int:
     """``aevb gradients``."""
     out, draws, seed = Path(arguments.run), arguments.draws, check_seed("seed", arguments.seed)
-    estimators = _estimators(arguments.estimators)
-    batch = minibatch(out, arguments.batch_size, seed)
-    moments = list(checkpoints(out, arguments.checkpoints))
+    parts = arguments.parts
+    estimators = _estimators(arguments.estimators, parts)
+    batch = minibatch(out, arguments.batch_size, seed, parts)
+    moments = list(checkpoints(out, arguments.checkpoints, parts))
     if not arguments.estimators:
         estimators = usable(moments[-1], batch, estimators)
     console = Console(stderr=True, highlight=False)
@@ -113,7 +114,7 @@ def gradients(arguments: argparse.Namespace) -> int:
     sweep = []
     for k in arguments.sweep:
         console.print(f"{moments[-1].name}: {k} samples")
-        swept = _with_samples(list(estimators), k)
+        swept = _with_samples(list(estimators), k, parts)
         sweep += measure_noise(moments[-1], batch, swept, draws=draws, effort=1, seed=seed) if swept else []
     write_table(out / "gradients.csv", rows)
     if sweep:
@@ -124,18 +125,19 @@ def gradients(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _estimators(names: list[str]) -> dict[str, Estimator]:
+def _estimators(names: list[str], parts: str | None) -> dict[str, Estimator]:
     """By the names they were given; all, where none is."""
-    return {name: make_estimator(Config(estimator=name)) for name in names or ESTIMATORS}
+    names = names or list(known_parts("estimator", parts))
+    return {name: make_estimator(Config(estimator=name, parts=parts)) for name in names}
 
 
-def _with_samples(names: list[str], samples: int) -> dict[str, Estimator]:
+def _with_samples(names: list[str], samples: int, parts: str | None) -> dict[str, Estimator]:
     """Those among the named whose number of samples is free, and may be this."""
     made = {}
     for name in names:
         with suppress(InputError):
             if "samples=" not in name:
-                made[name] = make_estimator(Config(estimator=name, samples=samples))
+                made[name] = make_estimator(Config(estimator=name, samples=samples, parts=parts))
     return made
 
 
@@ -200,7 +202,7 @@ def _report(outcomes: list[Outcome], out: Path, base: Config, command: str) -> N
         label = _label(outcome, groups)
         curves.setdefault(label, []).append(read_metrics(outcome.folder))
         if label not in shown:
-            model, guide, config = load_run(outcome.folder)
+            model, guide, config = load_run(outcome.folder, parts=outcome.config.parts)
             shown[label] = Shown(model, guide, cached_data(config), config.seed)
     gains = [last_tenth(rows) for seeds in curves.values() for rows in seeds]
     figures = pictures(shown, curves, {name: (a.label, b.label) for name, a, b in pairings(groups)})
@@ -231,9 +233,9 @@ def _compare_gradients(outcomes: list[Outcome], out: Path) -> list[Row]:
         return []
     config = first.config
     estimators = {name: make_estimator(replace(config, estimator=name, beta=1.0)) for name in names}
-    batch = minibatch(first.folder, config.batch_size, config.seed)
+    batch = minibatch(first.folder, config.batch_size, config.seed, config.parts)
     rows = []
-    for at in checkpoints(first.folder):
+    for at in checkpoints(first.folder, parts=config.parts):
         able = usable(at, batch, estimators)
         rows += measure_noise(at, batch, able, draws=COMPARED_DRAWS, effort=2, seed=config.seed)
     write_table(out / "gradients.csv", rows)
@@ -241,7 +243,7 @@ def _compare_gradients(outcomes: list[Outcome], out: Path) -> list[Row]:
 
 
 def _show_run(out: Path, config: Config, result: Result, checkpoint: str = "last") -> None:
-    model, guide, _ = load_run(out, checkpoint)
+    model, guide, _ = load_run(out, checkpoint, parts=config.parts)
     label = config.estimator if checkpoint == "last" else f"{config.estimator}, {checkpoint}"
     curves = {label: [read_metrics(out)]}
     write_figures(out, pictures({label: Shown(model, guide, cached_data(config), config.seed)}, curves, {}))

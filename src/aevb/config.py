@@ -10,7 +10,7 @@ import yaml
 class Config:
     """One combination of data, prior, guide, likelihood and estimator, and how it is trained.
 
-    Parts are named as on the command line, ``Name:option=value``.
+    Parts are named as on the command line, ``Name:option=value``; ``parts`` is a Python file that defines more.
     """
 
     data: str = "digits"
@@ -23,6 +23,7 @@ class Config:
     guide: str = "AmortizedNormal"
     likelihood: str = "Bernoulli"
     latents: int = 10
+    parts: str | None = None
     network: str = "MLP"
     hidden: tuple[int, ...] = (500,)
     activation: str = "tanh"

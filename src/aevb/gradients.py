@@ -36,13 +36,13 @@ class Checkpoint:
     guide: Guide
 
 
-def checkpoints(folder: Path, names: Sequence[str] = ()) -> Iterator[Checkpoint]:
+def checkpoints(folder: Path, names: Sequence[str] = (), parts: str | None = None) -> Iterator[Checkpoint]:
     """The pair of a run at its start, at each epoch that was kept, and at its end; or at those that are named.
 
     Raises:
         InputError: the run has no checkpoint of that name.
     """
-    last = load_run(folder)
+    last = load_run(folder, parts=parts)
     epochs = sorted(int(path.stem.removeprefix("epoch-")) for path in folder.glob("epoch-*.pt"))
     end = len(read_metrics(folder))
     known = {"start": 0} | {f"epoch-{n}": n for n in epochs if n != end} | {"last": end}
@@ -51,13 +51,13 @@ def checkpoints(folder: Path, names: Sequence[str] = ()) -> Iterator[Checkpoint]
         if name == "start":
             model, guide = make_pair(last.config, cached_data(last.config).shape)
         else:
-            model, guide, _ = last if name == "last" else load_run(folder, name)
+            model, guide, _ = last if name == "last" else load_run(folder, name, parts=parts)
         yield Checkpoint(name, epoch, model, guide)
 
 
-def minibatch(folder: Path, size: int, seed: int) -> torch.Tensor:
+def minibatch(folder: Path, size: int, seed: int, parts: str | None = None) -> torch.Tensor:
     """The first data of a run's training set, their pixels drawn by the seed."""
-    train = cached_data(read_config(folder)).train
+    train = cached_data(read_config(folder, parts)).train
     check_at_least(1, "batch_size", size)
     _, pixels, _ = random_streams(seed)
     return train.batch(torch.arange(min(size, len(train))), torch.Generator().manual_seed(pixels))

@@ -10,8 +10,9 @@ from torch import nn
 
 from . import guides, inference, models
 from .data import DATA_SETS
-from .models import Likelihood, Network, Prior, Program, likelihoods, networks, priors
+from .models import InputError, Likelihood, Network, Prior, Program, likelihoods, networks, priors
 from .models.errors import check_name
+from .own_parts import own_parts
 from .spec import read_options
 
 
@@ -33,6 +34,26 @@ PAIRED = _classes(networks, Network)
 """Those that encoder and decoder can both be made of."""
 MODELS = _classes(models, Program)
 ESTIMATORS = inference.ESTIMATORS
+NAMED: dict[str, dict[str, type]] = {
+    "prior": PRIORS,
+    "guide": AMORTIZED,
+    "likelihood": LIKELIHOODS,
+    "network": PAIRED,
+    "estimator": ESTIMATORS,
+}
+"""What a configuration names, by kind."""
+
+
+def known_parts(kind: str, file: str | None) -> dict[str, type]:
+    """The parts of a kind by name: ours, and those that a user's file defines.
+
+    Raises:
+        InputError: the file defines one of a name that ours has; or see :func:`~aevb.own_parts.own_parts`.
+    """
+    own = own_parts(file)[kind] if file else {}
+    if taken := sorted(own.keys() & NAMED[kind].keys()):
+        raise InputError(f"{file} defines the {kind} {taken[0]}, and so does aevb. Give it another name.")
+    return NAMED[kind] | own
 
 
 @dataclass(frozen=True)
@@ -44,15 +65,15 @@ class Entry:
     paper: str
 
 
-def catalogue() -> dict[str, list[Entry]]:
-    """Every part, by kind."""
+def catalogue(file: str | None = None) -> dict[str, list[Entry]]:
+    """Every part, by kind; those of a user's file too."""
     kinds: dict[str, dict[str, type]] = {
         "models": MODELS,
-        "priors": PRIORS,
-        "guides": GUIDES,
-        "likelihoods": LIKELIHOODS,
-        "networks": NETWORKS,
-        "estimators": ESTIMATORS,
+        "priors": known_parts("prior", file),
+        "guides": GUIDES | known_parts("guide", file),
+        "likelihoods": known_parts("likelihood", file),
+        "networks": NETWORKS | known_parts("network", file),
+        "estimators": known_parts("estimator", file),
     }
     listed = {kind: [_entry(name, part) for name, part in parts.items()] for kind, parts in kinds.items()}
     data = [Entry(name, (inspect.getdoc(read) or "").splitlines()[0], "") for name, read in DATA_SETS.items()]

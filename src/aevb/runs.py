@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from .build import load_data, make_estimator, make_pair
-from .checkpoints import DamagedCheckpoint, put, read_checkpoint
+from .checkpoints import PARTS, DamagedCheckpoint, put, read_checkpoint
 from .config import Config
 from .data import DataSet, Split
 from .files import atomic, write_json, write_table
@@ -22,6 +22,7 @@ from .inference import Training, active_units, evaluate, kl_per_latent, log_evid
 from .inference.history import Row
 from .models import VAE, InputError
 from .models.errors import check_at_least
+from .own_parts import source
 from .tensorboard import tensorboard
 
 Result = dict[str, Any]
@@ -37,7 +38,7 @@ EVIDENCE_DATA = 1000
 
 def cached_data(config: Config) -> DataSet:
     """The data of a configuration; a process that trains several runs on the same reads them once."""
-    names = ("data", "binarisation", "likelihood", "patience", "data_seed")
+    names = ("data", "binarisation", "likelihood", "parts", "patience", "data_seed")
     return _cached_data(replace(Config(), **{name: getattr(config, name) for name in names}))
 
 
@@ -91,6 +92,9 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         if resume:
             self.resume(folder)
+        if self.config.parts:
+            with atomic(folder / PARTS) as part:
+                part.write_text(source(self.config.parts))
         with atomic(folder / "config.yaml") as part:
             self.config.write(part)
         with _threads(self.config.threads):

@@ -21,6 +21,8 @@ def read_options(name: str, text: str, made_by: Callable[..., Any]) -> dict[str,
         check_name(f"option of {name}", key, hints)
         if not equals:
             raise InputError(f"{name}:{text}: an option is written {key}=value.")
+        if hints[key] is None:
+            raise InputError(f"{name}:{key} has no type, by which to read {value!r}: annotate it in {name}.__init__.")
         options[key] = _convert(f"{name}:{key}", value, hints[key])
     return options
 
@@ -28,7 +30,7 @@ def read_options(name: str, text: str, made_by: Callable[..., Any]) -> dict[str,
 def _keywords(made_by: Callable[..., Any]) -> dict[str, Any]:
     hints = get_type_hints(made_by.__init__ if isinstance(made_by, type) else made_by)  # type: ignore[misc]
     parameters = inspect.signature(made_by).parameters.values()
-    return {p.name: hints[p.name] for p in parameters if p.kind is p.KEYWORD_ONLY}
+    return {p.name: hints.get(p.name) for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
 def _convert(place: str, value: str, hint: Any) -> Any:
