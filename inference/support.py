@@ -10,7 +10,7 @@ from torch.distributions import constraints
 from ..models.errors import InputError
 from .sites import Site, is_point
 
-_SURFACES = (sphere, simplex, corr_cholesky, corr_matrix)
+_SURFACES = tuple(type(surface) for surface in (sphere, simplex, corr_cholesky, corr_matrix))
 """Supports of fewer dimensions than their values have coordinates."""
 
 
@@ -41,8 +41,8 @@ def beyond(guide_site: Site, model_site: Site) -> str | None:
         inside = model_site["fn"].support.check(guide_site["value"]).all()
     except NotImplementedError:
         return None
-    if q is not p and (q in _SURFACES or p in _SURFACES):
-        surface = q if q in _SURFACES else p
+    if q is not p and isinstance(q, _SURFACES) | isinstance(p, _SURFACES):
+        surface = q if isinstance(q, _SURFACES) else p
         return f"The density of one is by the area of a surface, {surface}, that of the other by another measure."
     if _is_line(q) and not _is_line(p):
         return f"The posterior draws any real numbers; the prior has a density on {_range(p)} alone."

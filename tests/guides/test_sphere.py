@@ -23,19 +23,19 @@ def towards(latents: int, concentration: float) -> PowerSpherical:
 
 
 def around(latents: int, f: Callable[[Tensor], Tensor], loc: Tensor, points: int = 200_001) -> Tensor:
-    """The integral over the sphere of a function of the height t along ``loc``: of f(t) times the area of the sphere of
-    radius sqrt(1 - t^2) = sin a, by the angle a."""
+    """The integral over the sphere of radius r = sqrt(D) of a function of the height r t along ``loc``: of f(t) times
+    the area of the sphere of radius r sqrt(1 - t^2) = r sin a, by the arc r a."""
     angle = torch.linspace(0, math.pi, points)
     below = latents - 1
-    area = 2 * math.pi ** (below / 2) / math.gamma(below / 2)
+    area = 2 * math.pi ** (below / 2) / math.gamma(below / 2) * latents ** (below / 2)
     return torch.trapezoid(f(angle.cos()) * area * angle.sin() ** (below - 1), angle)
 
 
 def at_height(loc: Tensor, t: Tensor) -> Tensor:
-    """Points of the sphere at these heights along ``loc``, all in one direction around it."""
+    """Points of the sphere at r times these heights along ``loc``, all in one direction around it."""
     side = torch.randn_like(loc)
     side = torch.nn.functional.normalize(side - (side @ loc) * loc, dim=-1)
-    return t[:, None] * loc + (1 - t**2).clamp(min=0).sqrt()[:, None] * side
+    return len(loc) ** 0.5 * (t[:, None] * loc + (1 - t**2).clamp(min=0).sqrt()[:, None] * side)
 
 
 @pytest.mark.parametrize("latents", [2, 3, 10])
@@ -45,7 +45,7 @@ def test_density_entropy_and_mean_are_integrals(latents: int, concentration: flo
     density = lambda t: q.log_prob(at_height(q.loc, t)).exp()  # noqa: E731
     total = around(latents, density, q.loc)
     entropy = around(latents, lambda t: -density(t) * density(t).clamp(min=1e-300).log(), q.loc)
-    height = around(latents, lambda t: density(t) * t, q.loc)
+    height = latents**0.5 * around(latents, lambda t: density(t) * t, q.loc)
     torch.testing.assert_close(total, torch.tensor(1.0), rtol=1e-6, atol=0)
     torch.testing.assert_close(q.entropy(), entropy, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(q.mean @ q.loc, height, rtol=1e-6, atol=0)
@@ -85,7 +85,7 @@ def test_draws_are_on_the_sphere_in_float32() -> None:
 
 
 def test_the_gradient_of_a_draw_is_that_of_the_mean(float64: None) -> None:
-    """E z = m kappa / (D - 1 + kappa): its derivative by kappa and by m, to 4.5 standard errors."""
+    """E z = m sqrt(D) kappa / (D - 1 + kappa): its derivative by kappa and by m, to 4.5 standard errors."""
     loc = torch.nn.functional.normalize(torch.randn(3), dim=-1)
     given = loc.clone().requires_grad_(), torch.tensor(2.0, requires_grad=True)
 
@@ -190,11 +190,11 @@ def test_a_support_with_limits_for_each_latent_is_named() -> None:
 
 
 @pytest.mark.parametrize("latents", [2, 10, 64])
-def test_its_spread_is_two_over_kappa(latents: int, float64: None) -> None:
+def test_its_spread_is_two_d_over_kappa(latents: int, float64: None) -> None:
     """In each of the D - 1 directions, to 4.5 standard errors and the next term, of 1 / kappa."""
     q = PowerSpherical(torch.eye(latents)[0], torch.tensor(5000.0))
     z = q.sample((100_000,))[:, 1:]
-    assert (z.var(0) * 5000 / 2 - 1).abs().max() < 5.5 * (2 / 100_000) ** 0.5 + latents / 5000
+    assert (z.var(0) * 5000 / (2 * latents) - 1).abs().max() < 5.5 * (2 / 100_000) ** 0.5 + latents / 5000
 
 
 @pytest.mark.parametrize("tilt", [0.0, 1e-6, 1e-4, 1e-2, 1.0])
@@ -207,6 +207,25 @@ def test_turning_loses_no_digits_near_the_first_axis(tilt: float) -> None:
     assert abs((z[1] - loc[1]).item()) <= 1e-3 * tilt
     (gradient,) = torch.autograd.grad(z.sum(), loc)
     assert gradient.isfinite().all()
+
+
+def test_a_latent_has_variance_one_under_the_prior_and_a_new_guide_looks_halfway(float64: None) -> None:
+    """Whatever D: a decoder's weights meet what they meet under N(0, I)."""
+    for latents in (2, 40):
+        z = HypersphericalUniform(latents)().sample((100_000,))
+        assert (z.var(0) - 1).abs().max() < 6 * (2 / 100_000) ** 0.5
+        assert torch.allclose(z.norm(dim=-1), torch.tensor(latents**0.5))
+        q = AmortizedPowerSpherical(MLP(1, latents + 1), floor=0.0).family(torch.eye(latents + 1)[:1])
+        assert torch.allclose(q.mean.norm(), torch.tensor(latents**0.5 / 2))
+
+
+def test_the_unit_sphere_is_another_one() -> None:
+    def on_unit_sphere(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.ProjectedNormal(pyro.param("v", torch.ones(3))))
+
+    with pytest.raises(InputError, match="by the area of a surface, Sphere"):
+        fit(VAE(HypersphericalUniform(3), MLP(3, 6), Bernoulli()), on_unit_sphere, torch.ones(20, 6), epochs=1)
 
 
 def test_an_encoder_that_says_nothing_has_finite_gradients() -> None:

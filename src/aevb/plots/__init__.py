@@ -115,7 +115,7 @@ def prior_pictures(shown: dict[str, Shown]) -> dict[str, Figure]:
 
 def _is_real(s: Shown) -> bool:
     support = s.model.prior().support
-    return not support.is_discrete and support is not sphere
+    return not support.is_discrete and not isinstance(support, type(sphere))
 
 
 def gradient_pictures(rows: list[dict[str, Any]], sweep: list[dict[str, Any]]) -> dict[str, Figure]:
