@@ -74,10 +74,10 @@ class Fast(Engine):
         return number >= self.check_next
 
     def checked(self, number: int) -> None:
-        """The first steps, and then one in each thousand."""
+        """The first steps, and then one in a thousand: the next is up to two thousand away."""
         super().checked(number)
-        some = 0 if self._is_first(number + 1) else random.Random(f"{self.seed} {number}").randrange(CHECKED_EVERY)
-        self.check_next = number + 1 + some
+        gap = 1 + random.Random(f"{self.seed} {number}").randrange(2 * CHECKED_EVERY - 1)
+        self.check_next = number + (1 if self._is_first(number + 1) else gap)
 
     def _is_first(self, number: int) -> bool:
         return number < self.traced_at + CHECKED_FIRST
@@ -98,12 +98,11 @@ class Fast(Engine):
             graph = trace(self.step, self._beta, *batch)
         self.shapes = _shapes(batch)
         self.products = self.products or fastest_library()
-        self.note = f"matrix products by {self.products}"
         try:
             shorten(graph)
             fuse(graph)
-            if self.products == "onednn":
-                use_onednn(graph)
+            swapped = self.products == "onednn" and use_onednn(graph)
+            self.note = f"matrix products by {'onednn' if swapped else 'torch'}"
             return emit(graph)
         except Exception as error:  # whatever a graph of somebody's operations may hold, the pair itself can be run
             raise CannotReplay(f"the graph cannot be made: {type(error).__name__}: {error}") from error

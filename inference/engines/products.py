@@ -52,19 +52,22 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: st
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], "")
 
 
-def use_onednn(module: GraphModule) -> None:
+def use_onednn(module: GraphModule) -> bool:
     """Give a graph's large float32 matrix products on a CPU to oneDNN, in place, each with its activation.
+
+    Whether it has any, that is.
 
     A graph that draws discrete values is left alone: where the last bits of a product flip one, the step is no longer
     the one that the pair would have made.
     """
     if any(map(_is_decision, module.graph.nodes)):
-        return
+        return False
     for node in list(module.graph.nodes):
         if _is_product(node):
             _swap_if_large(module, node)
     erase_unused(module)
     module.recompile()
+    return any(node.target is linear for node in module.graph.nodes)
 
 
 def _is_decision(node: Node) -> bool:

@@ -566,6 +566,27 @@ def test_a_graph_that_goes_wrong_later_is_seen(monkeypatch: pytest.MonkeyPatch) 
     check_same(by_svi(vae), history, 1e-5)
 
 
+def test_one_step_in_a_thousand_is_compared() -> None:
+    """Over a million steps, to 4.5 standard errors of a mean of uniform gaps."""
+    engine = training().engine
+    assert isinstance(engine, fast.Fast)
+    engine.traced_at = number = engine.check_next = 0
+    while number < 1_000_000:
+        engine.checked(number)
+        number = engine.check_next
+    checks = engine.checks - fast.CHECKED_FIRST
+    assert abs(number / checks - fast.CHECKED_EVERY) < 4.5 * fast.CHECKED_EVERY / (3 * checks) ** 0.5
+
+
+def test_the_note_says_who_multiplied_and_not_who_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products of five hidden units are too small for oneDNN, wherever large ones go."""
+    monkeypatch.undo()
+    run = training()
+    assert isinstance(run.engine, fast.Fast)
+    run.engine.products = "onednn"
+    assert finished(run).engine_note == "matrix products by torch"
+
+
 def test_a_short_run_is_not_worth_a_graph() -> None:
     history, _ = train(vae, "auto", epochs=2)
     assert (history.engine, history.engine_note) == ("svi", "10 steps are over before a graph pays")
@@ -776,10 +797,10 @@ GLOBAL = [1.0]
 def test_where_a_last_bit_decides_products_stay_as_they_are(decide: Callable[[Tensor], Tensor]) -> None:
     weight = torch.randn(6, 5)
     module = shorten(trace(lambda x: (decide((x @ weight).sigmoid()),), DATA[:25]))  # type: ignore[arg-type,return-value]
-    products.use_onednn(module)
+    assert not products.use_onednn(module)
     assert torch.ops.aten.mm.default in [node.target for node in module.graph.nodes]
     smooth = shorten(trace(lambda x: (torch.randn(25, 5) * (x @ weight),), DATA[:25]))  # type: ignore[arg-type,return-value]
-    products.use_onednn(smooth)
+    assert products.use_onednn(smooth)
     assert torch.ops.aten.mm.default not in [node.target for node in smooth.graph.nodes]
 
 
