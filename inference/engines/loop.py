@@ -75,6 +75,8 @@ class Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
+        for parameter in self.engine.step.parameters:
+            parameter.grad = None  # the next gradients are written where these were, which caches still hold
         return outcome.sums
 
     def _launches(self, number: int, minibatches: tuple[Tensor, ...]) -> bool:
