@@ -12,8 +12,9 @@ class AmortizedBernoulli(Amortized):
     r"""q(z|x) = prod_d Bernoulli(z_d; pi_d(x)), the log-odds of pi(x) = encoder(x).
 
     Mnih and Gregor (2014), Neural Variational Inference and Learning, section 2, https://arxiv.org/abs/1402.0030.
-    It goes with a prior of binary latents. Its draws have no path: train with REINFORCE, VIMCO, RWS, WakeWake or
-    WakeSleep.
+    It goes with a prior of binary latents. Its draws have no path, which DReG, L_B and STL need. L_A, L_B_mixed, IWAE
+    and Renyi follow the score function as it is, REINFORCE and VIMCO with baselines against its noise; RWS, WakeWake
+    and WakeSleep need neither.
 
     Args:
         encoder: a network from ``(..., P)`` to ``(..., D)``.

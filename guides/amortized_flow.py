@@ -24,14 +24,14 @@ class AmortizedFlow(Amortized):
     Args:
         encoder: a network from ``(..., P)`` to ``(..., outputs(D))``: mu, s, c.
         latents: D, the number of latents; at least 2 for ``iaf``.
-        transform: ``planar``: z + v tanh(w'z + b), where v, w, b of each layer are the encoder's, v bent so that
-            w'v > -1: Rezende and Mohamed (2015), Variational Inference with Normalizing Flows, equation 10,
-            https://arxiv.org/abs/1505.05770. It has no inverse: estimators that need log q of a given z refuse it,
-            which are all but L_A, L_B_mixed, IWAE and Renyi. ``iaf``: each latent is mixed with a function of c and
-            those before it, by a gate, the order reversed between layers: Kingma et al. (2016), Improving Variational
-            Inference with Inverse Autoregressive Flow, equations 13 and 14, https://arxiv.org/abs/1606.04934.
+        transform: ``iaf``: each latent is mixed with a function of c and those before it, by a gate, the order
+            reversed between layers: Kingma et al. (2016), Improving Variational Inference with Inverse Autoregressive
+            Flow, equations 13 and 14, https://arxiv.org/abs/1606.04934. ``planar``: z + v tanh(w'z + b), where v, w, b
+            of each layer are the encoder's, v bent so that w'v > -1: Rezende and Mohamed (2015), Variational
+            Inference with Normalizing Flows, equation 10, https://arxiv.org/abs/1505.05770. It has no inverse:
+            estimators that need log q of a given z refuse it, which are all but L_A, L_B_mixed, IWAE and Renyi.
         layers: the number of transforms.
-        hidden: units of the hidden layer of each autoregressive network.
+        hidden: units of the hidden layer of each autoregressive network of ``iaf``; D of them where D is more.
         context: the size of c for ``iaf``.
         floor: the smallest variance of u, in squared units of z.
 

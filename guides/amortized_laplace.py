@@ -13,7 +13,7 @@ class AmortizedLaplace(Amortized):
 
     Kingma and Welling (2013), Auto-Encoding Variational Bayes, section 2.4, https://arxiv.org/abs/1312.6114, list it
     among the families that a location and a scale reparametrise. KL(q || p) has a closed form for the
-    priors Laplace and StandardNormal.
+    priors Laplace, StandardNormal and LearnedNormal of diagonal covariance.
 
     Args:
         encoder: a network from ``(..., P)`` to ``(..., 2D)``: mu, then s.

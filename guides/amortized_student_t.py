@@ -14,7 +14,8 @@ class AmortizedStudentT(Amortized):
 
     Tails heavier than the posterior's keep importance weights from exploding: Domke and Sheldon (2018), Importance
     Weighting and Variational Inference, https://arxiv.org/abs/1808.09034. Reparametrised through the gamma
-    distribution's implicit gradient. KL(q || p) has a closed form for Normal priors where nu is above 2.
+    distribution's implicit gradient. Where nu is above 2, KL(q || p) has a closed form for the priors StandardNormal
+    and LearnedNormal of diagonal covariance.
 
     Args:
         encoder: a network from ``(..., P)`` to ``(..., 2D)``: mu, then r.

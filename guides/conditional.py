@@ -12,7 +12,7 @@ from .guide import Amortized
 
 
 class Conditional(Program):
-    r"""q(z|x, c), of any amortised family: its encoder takes x and c in one vector.
+    r"""q(z|x, c) = family(encoder(x, c)), of any amortised family, its encoder taking x and c in one vector.
 
     Sohn, Lee and Yan (2015), Learning Structured Output Representation using Deep Conditional Generative Models,
     section 4 (their x is c here, and their y is x),

@@ -17,7 +17,8 @@ class Hierarchical(Program):
 
     Burda, Grosse and Salakhutdinov (2015), Importance Weighted Autoencoders, section 2,
     https://arxiv.org/abs/1509.00519, with Normals of diagonal covariance. It goes with
-    :class:`~aevb.models.HierarchicalVAE`; the sites are ``z1``, drawn first, to ``zS``.
+    :class:`~aevb.models.HierarchicalVAE`, whose layers below the top are Normals: families of theirs are on the real
+    line, that of the top where its prior is. The sites are ``z1``, drawn first, to ``zS``.
 
     Args:
         layers: guides from x upwards: the encoder of the first takes x, that of each other the latents below it.

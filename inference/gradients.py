@@ -70,7 +70,7 @@ class GradientNoise:
 
     @property
     def squared_error(self) -> float:
-        """Mean squared error of one gradient: variance + squared bias."""
+        """Mean squared error of one gradient: variance + squared bias, where ``is_biased``."""
         return self.variance + max(self.bias, 0.0) * self.is_biased
 
     @property
@@ -98,17 +98,17 @@ def gradient_noise(
 ) -> list[GradientNoise]:
     r"""Draw each estimator's gradient many times on one minibatch, and compare it to the truth.
 
-    The truth of a target is ``exact`` where it is the evidence lower bound and that is given, else the mean over
-    ``effort`` times as many draws of z of the least noisy estimator that it has for this pair
-    (``references``). Estimators of one target can be ranked by ``cost``; of different targets, by
-    ``relative_cost``, which says nothing about which bound is the better one.
+    The truth of a target is ``exact`` where it is the evidence lower bound and that is given, else the mean gradient of
+    the least noisy estimator that it has for this pair (``references``): ``draws`` gradients at least, and as many as
+    make ``effort`` times the draws of z that its estimators have. Estimators of one target can be ranked by ``cost``;
+    of different targets, by ``relative_cost``, which says nothing about which bound is the better one.
 
     Args:
         model, guide: any Pyro pair. It is run in evaluation mode, and nothing of it is changed.
         batch: the minibatch, whose noise (binarisation) has been drawn.
         estimators: to be compared, by any names.
         draws: of each gradient, at least 20, rounded up to a multiple of ten.
-        effort: how many times more are drawn of a reference.
+        effort: how many times as many draws of z a reference has as any estimator of its target, at least.
         exact: the bound of a batch ``(B,)`` in nats, differentiable by the parameters.
         by_parameter: report each named parameter too.
         seed: of all draws.

@@ -27,10 +27,11 @@ class FlowPrior(Prior):
             Sohl-Dickstein and Bengio 2017, https://arxiv.org/abs/1605.08803); ``autoregressive``: each scaled and
             shifted by a network of those before it (Papamakarios, Pavlakou and Murray 2017,
             https://arxiv.org/abs/1705.07057), whose density is quick and whose draws take D steps; ``spline``: half
-            of them through a rational spline within [-5, 5] (Durkan et al. 2019, https://arxiv.org/abs/1906.04032;
-            Pyro's is of linear rationals, Dolatabadi, Erfani and Leckie 2020).
+            of them through rational splines of their own, the other half through splines by a network of the first,
+            within [-5, 5] (Durkan et al. 2019, https://arxiv.org/abs/1906.04032; Pyro's are of linear rationals,
+            Dolatabadi, Erfani and Leckie 2020).
         layers: the number of transforms.
-        hidden: units of each network's hidden layer.
+        hidden: units of each network's hidden layer; D of them for ``autoregressive`` where D is more.
 
     Example:
         >>> FlowPrior(2)().log_prob(torch.zeros(2)).item()   # that of N(0, I), at first

@@ -21,7 +21,8 @@ COLUMNS = (
     *("signal", "signal_se", "bias", "bias_se", "is_biased", "reference", "seconds", "cost", "relative_cost"),
 )
 """Of ``gradients.csv``. Squares are in (nats per datum)^2: ``variance`` is tr Cov g, ``signal`` |E g|^2, ``bias``
-|E g - truth|^2; ``cost`` is (variance + bias) times seconds, ``relative_cost`` variance / signal times seconds."""
+|E g - truth|^2; ``cost`` is (variance + bias where ``is_biased``) times seconds, ``relative_cost`` variance / signal
+times seconds."""
 
 Row = dict[str, Any]
 

@@ -39,7 +39,7 @@ def load(
 
     Raises:
         InputError: an unknown name; a file that is not there, cut short, altered, or without an array of images; a
-            pixel that is NaN, infinite or negative; an empty split.
+            pixel that is NaN or infinite, or a negative integer; an empty split.
 
     Example:
         >>> digits = load("digits")
