@@ -76,7 +76,7 @@ def make_parser() -> argparse.ArgumentParser:
         ("guides", [Config.guide]),
         ("likelihoods", [Config.likelihood]),
     ):
-        help = f"see aevb list (default: {' '.join(default)})"
+        help = f"{_named(axis.removesuffix('s'))} (default: {' '.join(default)})"
         compare.add_argument(f"--{axis}", nargs="+", default=default, metavar="NAME", help=help)
     help = f"N_z (default: {Config.latents})"
     compare.add_argument("--latents", nargs="+", type=int, default=[Config.latents], metavar="D", help=help)
@@ -84,7 +84,7 @@ def make_parser() -> argparse.ArgumentParser:
     compare.add_argument("--workers", type=_positive, metavar="N", help="runs at a time (default: one a core)")
     train = commands.add_parser("train", help="train one combination")
     for part in ("estimator", "prior", "guide", "likelihood"):
-        _option(train, part, "see aevb list", metavar="NAME")
+        _option(train, part, _named(part), metavar="NAME")
     _option(train, "latents", "N_z", type=int, metavar="D")
     for command in (compare, train):
         _common(command)
@@ -118,6 +118,11 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _named(part: str) -> str:
+    refined = "; NAME+Refined:steps=10 improves it for each datum by ten steps" if part == "guide" else ""
+    return f"see {part}s in aevb list{refined}"
+
+
 def _common(command: argparse.ArgumentParser) -> None:
     data = "a data set (see aevb list); a .npy, .npz or .mat file; or a folder of pictures"
     treatments = ["dynamic", "fixed", "relaxed", "none"]
@@ -129,7 +134,7 @@ def _common(command: argparse.ArgumentParser) -> None:
     _option(command, "samples", "L or k, draws of z per datum (default: the estimator's)", type=int)
     _option(command, "beta", "weight of the KL", type=float)
     _option(command, "warm-up", "epochs over which beta rises from 0", type=int, metavar="EPOCHS")
-    _option(command, "network", "of decoder and encoder: see aevb list", metavar="NAME")
+    _option(command, "network", "of decoder and encoder: see networks in aevb list", metavar="NAME")
     _option(command, "hidden", hidden, type=int, nargs="*", metavar="UNITS")
     _option(command, "activation", "tanh, relu, softplus, elu, gelu or gated", metavar="NAME")
     _option(command, "initialisation", "of the weights: torch's, or the paper's N(0, 0.01)", metavar="NAME")

@@ -16,7 +16,7 @@ from .inference import Estimator
 from .inference.randomness import forked_rng
 from .models import VAE, BernoulliVAE, FactorialBernoulli, InputError, Likelihood, Network, Prior, VampPrior
 from .models.errors import check_at_least, check_seed
-from .parts import AMORTIZED, GUIDES, known_parts, parse
+from .parts import AMORTIZED, BEHIND, GUIDES, known_parts, parse
 
 
 def load_data(config: Config) -> DataSet:
@@ -91,7 +91,7 @@ def make_pair(config: Config, shape: int | tuple[int, ...], data: Split | None =
 
 
 def _refined(guide: Guide, spec: str, model: VAE, beta: float) -> Guide:
-    make, options = parse("guide after +", spec, {"Refined": Refined})
+    make, options = parse("guide after +", spec, BEHIND)
     return cast(Refined, make(guide, **{"beta": beta} | options)).attach(model)
 
 

@@ -29,6 +29,8 @@ LIKELIHOODS = _classes(likelihoods, Likelihood)
 GUIDES = _classes(guides, Program)
 AMORTIZED = {name: part for name, part in GUIDES.items() if "encoder" in inspect.signature(part).parameters}
 """Those that any model of one latent vector can have."""
+BEHIND: dict[str, type] = {"Refined": guides.Refined}
+"""Those that are named behind one of these, as in ``AmortizedNormal+Refined:steps=10``."""
 NETWORKS = _classes(networks, nn.Module)
 PAIRED = _classes(networks, Network)
 """Those that encoder and decoder can both be made of."""
@@ -66,18 +68,25 @@ class Entry:
 
 
 def catalogue(file: str | None = None) -> dict[str, list[Entry]]:
-    """Every part, by kind; those of a user's file too."""
+    """Every part, by kind, and apart from the others those that a configuration cannot name; a user's file's too."""
     kinds: dict[str, dict[str, type]] = {
-        "models": MODELS,
+        "models (in Python)": MODELS,
         "priors": known_parts("prior", file),
-        "guides": GUIDES | known_parts("guide", file),
+        "guides": known_parts("guide", file),
+        "guides (behind another, as in AmortizedNormal+Refined:steps=10)": BEHIND,
+        "guides (in Python, of other models than VAE)": _others(GUIDES, AMORTIZED | BEHIND),
         "likelihoods": known_parts("likelihood", file),
-        "networks": NETWORKS | known_parts("network", file),
+        "networks": known_parts("network", file),
+        "networks (in Python)": _others(NETWORKS, PAIRED),
         "estimators": known_parts("estimator", file),
     }
     listed = {kind: [_entry(name, part) for name, part in parts.items()] for kind, parts in kinds.items()}
     data = [Entry(name, (inspect.getdoc(read) or "").splitlines()[0], "") for name, read in DATA_SETS.items()]
     return listed | {"data": data}
+
+
+def _others(parts: dict[str, type], named: dict[str, type]) -> dict[str, type]:
+    return {name: part for name, part in parts.items() if name not in named}
 
 
 def _entry(name: str, part: type) -> Entry:

@@ -18,7 +18,7 @@ def test_every_part_has_a_line_and_its_paper() -> None:
         for entry in entries:
             assert entry.line.endswith((".", ")")), (kind, entry)
             assert entry.paper or kind == "data" or entry.name == "ExactPosterior"
-    models = {entry.name for entry in catalogue()["models"]}
+    models = {entry.name for entry in catalogue()["models (in Python)"]}
     assert models == {
         *("VAE", "LinearGaussian", "BernoulliVAE", "GaussianMixtureVAE", "SemiSupervisedVAE"),
         *("HierarchicalVAE", "ConditionalVAE"),
@@ -27,7 +27,23 @@ def test_every_part_has_a_line_and_its_paper() -> None:
         *("ExactPosterior", "Refined", "Hierarchical", "Conditional", "Responsibilities", "SemiSupervised"),
     }
     assert {"L_A", "L_B", "IWAE"} <= set(ESTIMATORS)
+    assert next(e.paper for e in catalogue()["guides"] if e.name == "AmortizedFlow") == "Kingma et al. (2016)"
     assert "ImportanceWeighted" not in ESTIMATORS
+
+
+def test_what_is_listed_without_a_word_can_be_named() -> None:
+    """And what cannot be is listed in brackets, so that every part is somewhere."""
+    listed = {kind: [entry.name for entry in entries] for kind, entries in catalogue().items()}
+    for name in listed["guides"]:
+        make_pair(Config(latents=2, hidden=(4,), guide=name), 6)
+    for name in listed["networks"]:
+        make_pair(Config(latents=2, hidden=(4,), network=name), (8, 8))
+    apart = [name for kind, names in listed.items() if kind.startswith("guides (") for name in names]
+    assert sorted(listed["guides"] + apart) == sorted(GUIDES)
+    assert listed["networks (in Python)"] == ["ConvTransposed"]
+    for name in apart:
+        with pytest.raises(InputError, match="is not the guide of a VAE by itself"):
+            make_pair(Config(guide=name), 6)
 
 
 def test_options_are_read_by_their_types() -> None:
