@@ -78,4 +78,4 @@ def _remedy(support: Any) -> str:
         return "Binarise the pixels (binarisation='dynamic' or 'fixed'), or choose a likelihood of grey pixels."
     if isinstance(support, constraints.interval):
         return "Scale the pixels, or choose a likelihood of real values such as Gaussian."
-    return "Remove or repair that row."
+    return getattr(support, "remedy", "Remove or repair that row.")

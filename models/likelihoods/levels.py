@@ -10,10 +10,14 @@ from torch.distributions import constraints
 
 
 class _Levels(constraints.Constraint):
-    """0, 1 / (V - 1), ..., 1."""
+    """0, 1 / (V - 1), ..., 1; ``remedy`` is for data that have others."""
 
     def __init__(self, levels: int) -> None:
         self.levels = levels
+        self.remedy = (
+            f"The likelihood has {levels} levels: give it as many as the pixels have by levels=V, as in "
+            "Categorical:levels=17 for the digits, or choose a likelihood of real values such as Gaussian."
+        )
         super().__init__()
 
     def check(self, value: Tensor) -> Tensor:

@@ -164,6 +164,11 @@ def bad_npy(path: Path, value: float) -> str:
             "Choose one of these, or --likelihood Categorical or ContinuousBernoulli or",
         ),
         (["train", "--data", "NAN"], "pixels are finite, but row 7, pixel 3 is nan. Remove or repair that row."),
+        (
+            ["compare", "--likelihoods", "Categorical"],
+            "row 0, pixel 2: 0.0625. The likelihood has 256 levels: give it as many as the pixels have by levels=V, "
+            "as in Categorical:levels=17 for the digits",
+        ),
         (["train", "--data", "INF"], "pixels are finite, but row 7, pixel 3 is inf."),
         (
             ["train", "--data", "WIDE", "--binarisation", "dynamic"],
@@ -288,6 +293,10 @@ def test_bad_input_is_one_line_with_the_remedy_and_nothing_is_written(
     assert captured.err.startswith("aevb")
     assert captured.err.count("\n") == 1
     assert sorted(folder.rglob("*")) == before
+
+
+def test_the_remedy_for_other_levels_is_one(folder: Path) -> None:
+    assert main(["train", *SMALL, "--likelihood", "Categorical:levels=17", "--out", "here"]) == 0
 
 
 def test_a_divergence_is_one_line_and_code_1(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
