@@ -84,11 +84,12 @@ for name in four:
     assert not later.is_biased
 
 # %% [markdown]
-# Before training `L_B` is by far the quietest: the code says nothing of the image yet, the KL is most of what changes,
-# and it is exact. After training the order is another. `STL`'s noise vanishes where q(z|x) = p(z|x), and training has
-# brought the guide near it; what `L_B` saves is small beside the noise of the reconstruction, which `L_A` has too. And
-# `REINFORCE` is not the noisiest once its baseline knows these images, which the instrument has let it learn first.
-# Does L^B have less variance? It depends on where one stands, and against what: measure.
+# Before training `L_B` is the quietest: the code says nothing of the image yet, the KL is most of what changes, and it
+# is exact. `STL` is next, the other two far behind. After training the order is another. `STL`'s noise vanishes where
+# q(z|x) = p(z|x), and training has brought the guide near it; `L_B` saves half of `L_A`'s variance here, and keeps the
+# noise of the reconstruction. And `REINFORCE`, the noisiest before training, is so no longer: its baseline knows these
+# images, the instrument having let it learn them first each time. Does L^B have less variance? It depends on where one
+# stands, and against what: measure.
 #
 # ## More samples: signal and noise
 #
