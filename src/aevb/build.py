@@ -16,6 +16,7 @@ from .inference import Estimator
 from .inference.randomness import forked_rng
 from .models import VAE, BernoulliVAE, FactorialBernoulli, InputError, Likelihood, Network, Prior, VampPrior
 from .models.errors import check_at_least, check_seed
+from .own_parts import making
 from .parts import AMORTIZED, BEHIND, GUIDES, known_parts, parse
 
 
@@ -68,17 +69,18 @@ def make_pair(config: Config, shape: int | tuple[int, ...], data: Split | None =
         likelihood_options["relaxed"] = True
     latents = check_at_least(1, "latents", config.latents)
     with _stream(config, 0):
-        prior = cast(Prior, make_prior(latents, **prior_options))
+        prior = cast(Prior, _made(make_prior, latents, **prior_options))
     with _stream(config, 1):
-        likelihood = cast(Likelihood, make_likelihood(**likelihood_options))
+        likelihood = cast(Likelihood, _made(make_likelihood, **likelihood_options))
     with _stream(config, 2):
         sizes = latents, *config.hidden, likelihood.outputs(pixels)
         decoder = network.decoder(shape, *sizes, **network_options)
     with _stream(config, 3):
-        outputs = cast(type[Guide], make_guide).outputs(latents, **guide_options)
+        with making(make_guide):
+            outputs = cast(type[Guide], make_guide).outputs(latents, **guide_options)
         encoder = network.encoder(shape, *reversed(config.hidden), outputs, **network_options)
         flow_latents = [latents] if "latents" in signature(make_guide).parameters else []
-        guide = cast(Guide, make_guide(encoder, *flow_latents, **guide_options))
+        guide = cast(Guide, _made(make_guide, encoder, *flow_latents, **guide_options))
     if isinstance(prior, VampPrior):
         with _stream(config, 4):
             rows = torch.rand(prior.components, pixels)
@@ -99,7 +101,14 @@ def make_estimator(config: Config) -> Estimator:
     """The estimator of a run; options in its name go before those of the configuration."""
     make, options = _part(config, "estimator")
     settings = {"beta": config.beta} | ({} if config.samples is None else {"samples": config.samples})
-    return cast(Estimator, make(**settings | options))
+    if config.beta == 1 and "beta" not in signature(make).parameters:  # one of a user's, which has none
+        del settings["beta"]
+    return cast(Estimator, _made(make, **settings | options))
+
+
+def _made(part: type, *args: Any, **options: Any) -> Any:
+    with making(part):
+        return part(*args, **options)
 
 
 def _part(config: Config, kind: str, spec: str | None = None) -> tuple[type, dict[str, Any]]:

@@ -12,7 +12,7 @@ from .config import Config
 from .guides import Guide
 from .models import VAE, InputError
 from .models.errors import check_name
-from .own_parts import source
+from .own_parts import extends, source
 
 PARTS = "parts.py"
 """In a run's folder: a copy of the file that its own parts are from."""
@@ -67,8 +67,8 @@ def read_config(folder: Path, parts: str | Path | None = None) -> Config:
             f"{folder} was trained with parts of {config.parts}. That is code, and not run unasked: give it, "
             f"--parts {copy} on the command line, parts={str(copy)!r} in Python."
         )
-    if config.parts and parts and source(parts) != source(copy):
-        raise InputError(f"{parts} is not what {folder} was trained with: that is {copy}.")
+    if config.parts and parts and not extends(source(parts), source(copy)):
+        raise InputError(f"{parts} is not what {folder} was trained with, or that with more parts: that is {copy}.")
     return replace(config, parts=str(parts) if parts else None)
 
 

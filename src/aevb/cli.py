@@ -11,6 +11,7 @@ from joblib import cpu_count
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from .amortisation import amortisation
 from .batch import Outcome, finished, run_all
@@ -55,8 +56,12 @@ def list_parts(arguments: argparse.Namespace) -> int:
             "name", "what it is", "paper", title=kind, title_justify="left", box=box.SIMPLE, title_style="bold"
         )
         for entry in entries:
-            table.add_row(entry.name, entry.line, entry.paper)
+            line = Text(entry.line)
+            if entry.options:
+                line.append(f"\n:{', '.join(entry.options)}", "dim")
+            table.add_row(entry.name, line, entry.paper)
         console.print(table)
+    console.print("Options go behind a colon, as in NormalMixture:components=50,floor=1e-3; here each has its default.")
     return 0
 
 

@@ -13,7 +13,7 @@ from .data import DATA_SETS
 from .models import InputError, Likelihood, Network, Prior, Program, likelihoods, networks, priors
 from .models.errors import check_name
 from .own_parts import own_parts
-from .spec import read_options
+from .spec import options_of, read_options
 
 
 def _classes(package: ModuleType, base: type) -> dict[str, type]:
@@ -65,6 +65,8 @@ class Entry:
     name: str
     line: str
     paper: str
+    options: list[str]
+    """Each as it is written behind the name's colon, with its default."""
 
 
 def catalogue(file: str | None = None) -> dict[str, list[Entry]]:
@@ -81,7 +83,10 @@ def catalogue(file: str | None = None) -> dict[str, list[Entry]]:
         "estimators": known_parts("estimator", file),
     }
     listed = {kind: [_entry(name, part) for name, part in parts.items()] for kind, parts in kinds.items()}
-    data = [Entry(name, (inspect.getdoc(read) or "").splitlines()[0], "") for name, read in DATA_SETS.items()]
+    data = [
+        Entry(name, (inspect.getdoc(read) or "").splitlines()[0], "", options_of(read))
+        for name, read in DATA_SETS.items()
+    ]
     return listed | {"data": data}
 
 
@@ -93,7 +98,8 @@ def _entry(name: str, part: type) -> Entry:
     text = inspect.getdoc(part) or ""
     papers = re.findall(r"[A-Z][\w ,.-]*?(?: et al\.| and \w+)? \((?:19|20)\d\d\)", text)
     line = re.sub(r":\w+:`~?[\w.]*?(\w+)`|``", r"\1", text.splitlines()[0])
-    return Entry(name, line, papers[0].strip() if papers else "")
+    options = [o for o in options_of(part) if getattr(part, "has_beta", True) or not o.startswith("beta=")]
+    return Entry(name, line, papers[0].strip() if papers else "", options)
 
 
 def parse(kind: str, spec: str, known: dict[str, type]) -> tuple[type, dict[str, Any]]:

@@ -11,7 +11,7 @@ import yaml
 import aevb
 from aevb.__main__ import main
 from aevb.models import InputError
-from aevb.own_parts import own_parts
+from aevb.own_parts import extends, own_parts
 from aevb.parts import known_parts
 
 PARTS = '''
@@ -115,9 +115,27 @@ def test_a_run_holds_a_copy_that_is_run_only_where_it_is_given(file: Path, capsy
     assert main(["gradients", "run", "--parts", "mine.py", *few]) == 0
     assert main(["train", "--resume", "--out", "run", "--parts", "mine.py"]) == 0
 
-    file.write_text(PARTS + "\nx = 1\n")
+    file.write_text(PARTS.replace("START\n", "START, OTHER\n").replace("scale).log()", "2 * scale).log()"))
     assert main(["evaluate", "run", "--parts", "mine.py"]) == 2
-    assert "mine.py is not what run was trained with: that is run/parts.py" in capsys.readouterr().err
+    assert "mine.py is not what run was trained with, or that with more" in capsys.readouterr().err
+
+
+def test_a_file_may_grow_by_parts_and_not_change(file: Path) -> None:
+    one_more = "\nclass Cauchy(Prior):\n    def forward(self):\n        return None\n"
+    assert extends(PARTS, PARTS)
+    assert extends(PARTS + one_more + "\nimport math\nSCALE = 2\n", PARTS)
+    assert extends("# said in a comment\n" + PARTS, PARTS)
+    for changed in (
+        PARTS.replace("to_event(1)", "to_event(0)"),
+        PARTS + one_more.replace("Cauchy", "Gumbel"),  # the last one of a name is what counts
+        PARTS + "\nGumbel.forward = None\n",
+        PARTS + "\nfor x in range(3):\n    pass\n",
+        PARTS + "\nfrom neighbour import *\n",
+        PARTS + "\nfrom os import path as dist\n",
+        PARTS.replace("class Net(MLP)", "class Net2(MLP)"),
+        "(",
+    ):
+        assert not extends(changed, PARTS), changed
 
 
 def test_an_estimator_of_ones_own_is_measured_on_a_run_without(file: Path) -> None:
@@ -136,6 +154,22 @@ def test_an_estimator_of_ones_own_is_measured_on_a_run_without(file: Path) -> No
         ("x = (", r"mine.py, line 1: SyntaxError: '\(' was never closed"),
         ("from aevb.models import Prior\nclass Half(Prior): pass", "mine.py: the prior Half lacks forward"),
         (
+            "from aevb.models import StandardNormal as S\nclass A(S):\n  def __init__(self): pass",
+            r"the prior A is made as A\(latents, \*, option=value\): too many positional arguments",
+        ),
+        (
+            "from aevb.models import Likelihood as L\nclass A(L):\n  def forward(self, x): return x",
+            "the likelihood A lacks binarisations, the treatments of pixels that it is for",
+        ),
+        (
+            "from aevb.guides import AmortizedNormal as N\nclass A(N):\n  def outputs(self, latents): return 2",
+            "the guide A has outputs as a method of an object",
+        ),
+        (
+            "from aevb.guides import AmortizedNormal as N\nclass A(N):\n  def __init__(self, net): pass",
+            r"the guide A is made as A\(encoder, \*, option=value\): its first argument is called encoder",
+        ),
+        (
             "from aevb.models import StandardNormal as S\nclass StandardNormal(S): pass",
             "mine.py defines the prior StandardNormal, and so does aevb. Give it another name",
         ),
@@ -146,6 +180,33 @@ def test_what_is_wrong_with_a_file_is_said(text: str, message: str, file: Path) 
     with pytest.raises(InputError, match=message):
         known_parts("prior", str(file))
     assert not list(file.parent.glob("__pycache__")), "nothing is written beside it"
+
+
+def test_what_is_wrong_with_making_a_part_is_said_with_its_line(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text(
+        "from typing import Optional\n"
+        "from aevb.models import StandardNormal as S\n"
+        "class Bare(S):\n"
+        "    def __init__(self, latents):\n"
+        "        self.scale = __import__('torch').nn.Parameter()\n"
+        "class Some(S):\n"
+        "    def __init__(self, latents, order=1, *,\n"
+        "                 deep: Optional[int] = None, shape: tuple = (), flag: bool = True, least: float):\n"
+        "        super().__init__(latents)\n"
+    )
+    for spec, message in (
+        ("Bare", "mine.py, line 5: Bare cannot be made: AttributeError: cannot assign parameters before"),
+        ("Bare:a=1", "Bare has no options; here 'a'"),
+        ("Some", "Some needs its option least: Some:least=value"),
+        ("Some:deep=x,least=1", "Some:deep takes int or none; it is 'x'"),
+        ("Some:shape=x,least=1", "Some:shape takes tuple; it is 'x'"),
+        ("Some:flag=1,least=1", "Some:flag takes true or false; it is '1'"),
+        ("Some:order=1,least=1", "order is no option, since it is not keyword-only: put *, before it in Some.__init__"),
+    ):
+        assert main(["train", *SMALL, "--parts", "mine.py", "--prior", spec]) == 2
+        assert message in " ".join(capsys.readouterr().err.split())
+    assert main(["train", *SMALL, "--parts", "mine.py", "--prior", "Some:deep=3,least=1", "--out", "a"]) == 0
+    assert main(["train", *SMALL, "--parts", "mine.py", "--prior", "Some:deep=none,least=1", "--out", "b"]) == 0
 
 
 def test_what_is_wrong_with_the_command_is_said(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -63,7 +63,7 @@ def test_options_are_read_by_their_types() -> None:
         ("Gaussian:variance=shard", "There is no Gaussian:variance 'shard'. Did you mean shared"),
         ("Gaussian:floor=small", "Gaussian:floor takes float; it is 'small'"),
         ("Gaussian:floor", "an option is written floor=value"),
-        ("Bernoulli:relaxed=perhaps", "Bernoulli:relaxed takes bool; it is 'perhaps'"),
+        ("Bernoulli:relaxed=perhaps", "Bernoulli:relaxed takes true or false; it is 'perhaps'"),
     ],
 )
 def test_unknown_parts_and_options_are_named_with_the_nearest(spec: str, message: str) -> None:
