@@ -1,6 +1,7 @@
 """What the commands do; imported once one has been named, since it imports torch."""
 
 import argparse
+import textwrap
 from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
@@ -303,13 +304,9 @@ def _console() -> Console:
 
 def _print_comparison(groups: list[Summary], found: list[Difference], out: Path) -> None:
     console = _console()
-    table = Table(title="nats per datum, mean ± standard error over seeds", title_justify="left", box=box.SIMPLE)
-    table.add_column("")
-    for title, _ in COLUMNS.values():
-        table.add_column(title, justify="right")
-    for group in groups:
-        table.add_row(group.label, *(_cell(group, name) for name in COLUMNS))
-    console.print(table)
+    console.print("\nnats per datum, mean ± standard error over seeds")
+    for table in _tables(groups, console):
+        console.print(table)
     for difference in found:
         if difference.standard_error is not None:
             text = f"{difference.mean:+.3f} ± {difference.standard_error:.3f}  ({difference.verdict})"
@@ -321,11 +318,48 @@ def _print_comparison(groups: list[Summary], found: list[Difference], out: Path)
     console.print(f"\nOpen {out / 'report.html'}")
 
 
-def _cell(group: Summary, name: str) -> str:
+def _tables(groups: list[Summary], console: Console) -> list[Table]:
+    """All figures in one table; where labels had no room, errors below means; where they still have none, more tables.
+
+    A label has room where its longest part fits, of those that spaces, colons and commas end.
+    """
+    names = list(COLUMNS)
+    least = max(len(part) for group in groups for part in _spaced(group.label).split())
+    for between, *ends in ((" ", 8), ("\n", 8), ("\n", 5, 8), ("\n", 3, 5, 8)):
+        parts = [names[start:end] for start, end in zip((0, *ends), ends, strict=False)]
+        rooms = [console.width - _full_width(_table(groups, part, between, 0), console) for part in parts]
+        if min(rooms) >= least:
+            break
+    return [_table(groups, part, between, room) for part, room in zip(parts, rooms, strict=True)]
+
+
+def _table(groups: list[Summary], names: list[str], between: str, room: int) -> Table:
+    """Labels in so many characters, 0 for none of them; and figures, with what stands between a mean and its error."""
+    table = Table(box=box.SIMPLE)
+    table.add_column("", overflow="fold")
+    for name in names:
+        table.add_column(between.join(COLUMNS[name][0].rsplit(" ", 1)), justify="right", no_wrap=True)
+    for group in groups:
+        lines = textwrap.wrap(_spaced(group.label), max(room, 1), break_on_hyphens=False)
+        label = "\n".join(lines).replace(": ", ":").replace(", ", ",") if room else ""
+        table.add_row(label, *(_cell(group, name, between) for name in names))
+    return table
+
+
+def _spaced(label: str) -> str:
+    """With a space wherever a line may end."""
+    return label.replace(":", ": ").replace(",", ", ")
+
+
+def _full_width(table: Table, console: Console) -> int:
+    return console.measure(table, options=console.options.update_width(1000)).maximum
+
+
+def _cell(group: Summary, name: str, between: str) -> str:
     error = group.standard_error(name)
     if error is None or name in ("seconds", "images_per_second"):
         return _figure(group.mean(name))
-    return f"{_figure(group.mean(name))} ± {_figure(error)}"
+    return f"{_figure(group.mean(name))}{between}± {_figure(error)}"
 
 
 def _figure(value: float) -> str:

@@ -1,6 +1,7 @@
 """The arithmetic of a comparison, and the page it ends with."""
 
 import html
+import io
 import math
 import re
 from html.parser import HTMLParser
@@ -8,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from aevb.__main__ import main
+from aevb.cli import _tables
 from aevb.compare import AXES, after_equal_seconds, combinations, differences, last_tenth, summaries
 from aevb.config import Config
 from aevb.report import CAPTIONS, COLUMNS
@@ -94,6 +97,30 @@ def test_what_each_had_reached_after_the_seconds_of_the_quickest() -> None:
     assert found[1].test_log_evidence == (pytest.approx(-6.5), pytest.approx(0.5))  # 4 and 3 above, seen at 4 seconds
     far = {"slow": [[{"seconds": 8.0, "test_elbo": -9.0, "test_log_evidence": -6.0}]] * 2}
     assert after_equal_seconds({"quick": quick, "slow": slow}, far)[1][1].test_log_evidence is None
+
+
+@pytest.mark.parametrize("width", [50, 80, 140, 200])
+@pytest.mark.parametrize("long", ["NormalMixture", "APriorOfOnesOwnWithAVeryLongName"])
+def test_the_printed_table_cuts_neither_names_nor_figures(long: str, width: int) -> None:
+    priors = ("StandardNormal", f"{long}:components=5", f"{long}:components=50,scale=0.25")
+    rows = [
+        result(0.0, estimator=e, prior=p, seed=seed) | dict.fromkeys(COLUMNS, -1234.5 + 10 * seed)
+        for e in ("L_A", "L_B_mixed")
+        for p in priors
+        for seed in (0, 1)
+    ]
+    groups, console = summaries(rows), Console(width=width, file=io.StringIO(), highlight=False)
+    tables = _tables(groups, console)
+    with console.capture() as captured:
+        for table in tables:
+            console.print(table)
+    words = captured.get().split()
+    names = "".join(word for word in words if not re.fullmatch(r"[-±]?[\d.,]*", word))
+    assert all(names.count(group.label.replace(" ", "")) >= len(tables) for group in groups)
+    assert words.count("-1,230") == len(groups) * len(COLUMNS)
+    assert words.count("5.00") == len(groups) * (len(COLUMNS) - 2)  # seconds have no error
+    assert len(tables) == 1 or width < 140
+    assert max(map(len, captured.get().splitlines())) <= width
 
 
 class Page(HTMLParser):
