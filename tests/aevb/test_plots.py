@@ -1,5 +1,6 @@
 """What pictures of priors show, against what is known of them."""
 
+import itertools
 import math
 
 import numpy as np
@@ -11,10 +12,12 @@ from aevb.build import make_pair
 from aevb.config import Config
 from aevb.data import load
 from aevb.guides import AmortizedNormal
+from aevb.inference.history import Row
 from aevb.models import MLP, Laplace, NormalMixture, Prior, StandardNormal, StudentT, VampPrior
 from aevb.parts import PRIORS
 from aevb.plots import Shown, prior_pictures
-from aevb.plots.latents import Codes
+from aevb.plots.curves import Curves, difference_curves, learning_curves
+from aevb.plots.latents import Codes, kl_bars
 from aevb.plots.priors import mass_within, prior_densities, responsibilities
 from aevb.report import CAPTIONS
 
@@ -96,3 +99,47 @@ def test_responsibilities_are_the_shares_of_what_lies_near() -> None:
     )
     z = torch.tensor([[0.0, 0.0]] * 150 + [[1.0, 1.0]] * 50 + [[0.5, 1.0]] * 50)
     assert torch.allclose(responsibilities(prior, z), torch.tensor([0.6, 0.3, 0.1]), atol=1e-6)
+
+
+def curves(labels: int, images: int, epochs: int) -> Curves:
+    """As a run leaves them, with names of the length that priors' options have."""
+    rows: list[Row] = [
+        {"images": images * n, "seconds": 0.02 * n, "train_elbo": -40 / n, "test_elbo": -41 / n}
+        for n in range(1, epochs + 1)
+    ]
+    return {f"L_B_mixed NormalMixture:components={n}": [rows, rows] for n in range(labels)}
+
+
+@pytest.mark.parametrize("images", [1438, 1200, 60_000])
+@pytest.mark.parametrize("epochs", [2, 5, 10, 100, 1000, 5000])
+def test_log_axes_have_numbers_that_do_not_overlap(images: int, epochs: int) -> None:
+    found = curves(2, images, epochs)
+    pair = tuple(found.values())
+    figures = [learning_curves({"one": found}, against) for against in ("images", "seconds")]
+    for figure in (*figures, difference_curves({"a": (pair[0], pair[1])})):
+        figure.draw_without_rendering()
+        for axis in figure.axes:
+            low, high = axis.get_xlim()
+            shown = [t for t in axis.get_xticklabels() if t.get_text() and low <= t.get_position()[0] <= high]
+            assert len(shown) >= 2
+            assert not any("e" in text.get_text() or "$" in text.get_text() for text in shown)
+            boxes = [text.get_window_extent() for text in shown]
+            assert all(a.x1 < b.x0 for a, b in itertools.pairwise(boxes))
+
+
+@pytest.mark.parametrize("labels", [1, 2, 6, 21])
+def test_legends_cover_no_axes_and_lie_within_the_figure(labels: int) -> None:
+    found = curves(labels, 1000, 3)
+    for figure in (
+        learning_curves({"one": found, "another": found}, "images"),
+        difference_curves({label: (seeds, seeds) for label, seeds in found.items()}),
+        kl_bars({label: [1.0, 2.0] for label in found}),
+    ):
+        figure.draw_without_rendering()
+        parts, axes = figure.subfigs or [figure], figure.axes
+        legends = [legend.get_window_extent() for part in parts for legend in part.legends]
+        assert len(legends) == len(parts)
+        assert not any(legend.overlaps(axis.get_window_extent()) for legend in legends for axis in axes)
+        assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in legends)
+        assert all(axis.bbox.height > 150 for axis in axes)  # pixels, a hundred to the inch
+        assert all(axis.get_legend() is None for axis in axes)

@@ -7,10 +7,9 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 
 from ..inference.history import Row
-from .style import STYLE, line
+from .style import STYLE, legend_below, legend_rows, line, plain
 
 Curves = dict[str, list[list[Row]]]
 """For each combination's label, the histories of its seeds."""
@@ -22,18 +21,21 @@ def learning_curves(densities: dict[str, Curves], against: str) -> Figure:
     Nats of different densities (likelihood and binarisation) have a row of axes each.
     """
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(9, 3.6 * len(densities)))
-        grid = figure.subplots(len(densities), 2, squeeze=False)
-        for (density, curves), axes in zip(densities.items(), grid, strict=True):
+        heights = [3.4 + 0.2 * legend_rows(curves) for curves in densities.values()]
+        figure = Figure(figsize=(9, sum(heights)))
+        rows = figure.subfigures(len(densities), 1, squeeze=False, height_ratios=heights)[:, 0]
+        for row, (density, curves) in zip(rows, densities.items(), strict=True):
+            axes = row.subplots(1, 2)
             for column, axis in zip(("train_elbo", "test_elbo"), axes, strict=True):
                 for number, (label, seeds) in enumerate(curves.items()):
                     _curve(axis, seeds, against, column, line(number) | {"label": label})
+                plain(axis.xaxis)
                 title = f"{column.removesuffix('_elbo')} ELBO"
                 axis.set_title(title if len(densities) == 1 else f"{title}, {density}", loc="left")
                 axis.set_xlabel({"images": "training images seen", "seconds": "seconds of training"}[against])
                 axis.set_ylim(*_limits(curves))
             axes[0].set_ylabel("nats per datum")
-            axes[1].legend(loc="lower right", fontsize=8 if len(curves) > 4 else 10)
+            legend_below(row, axes[0])
     return figure
 
 
@@ -44,7 +46,6 @@ def _curve(axis: Axes, seeds: list[list[Row]], against: str, column: str, style:
     axis.plot(x, y.mean(0), linewidth=1.6, **style)
     axis.fill_between(x, y.min(0), y.max(0), color=style["color"], alpha=0.2, linewidth=0)
     axis.set_xscale("log")
-    axis.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _limits(curves: Curves) -> tuple[float, float]:
@@ -58,7 +59,7 @@ def _limits(curves: Curves) -> tuple[float, float]:
 def difference_curves(pairs: dict[str, tuple[list[list[Row]], list[list[Row]]]]) -> Figure:
     """Test ELBO of one combination minus that of another, paired by seed, with its standard error, over training."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(9, 3.2))
+        figure = Figure(figsize=(9, 3.1 + 0.2 * legend_rows(pairs)))
         axis = figure.subplots()
         axis.axhline(0, color="black", linewidth=0.8)
         for number, (label, (seeds, base)) in enumerate(pairs.items()):
@@ -73,8 +74,8 @@ def difference_curves(pairs: dict[str, tuple[list[list[Row]], list[list[Row]]]])
                 error = (ours - theirs).std(0, ddof=1) / math.sqrt(len(seeds))
                 axis.fill_between(x, mean - error, mean + error, color=line(number)["color"], alpha=0.2, linewidth=0)
         axis.set_xscale("log")
-        axis.xaxis.set_minor_formatter(NullFormatter())
+        plain(axis.xaxis)
         axis.set_xlabel("training images seen")
         axis.set_ylabel("difference, nats per datum")
-        axis.legend(loc="best")
+        legend_below(figure, axis)
     return figure

@@ -4,11 +4,9 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from .style import COLOURS, STYLE, line
+from .style import COLOURS, STYLE, line, plain
 
 Row = dict[str, Any]
 PARTS = ("guide", "model")
@@ -28,7 +26,7 @@ def noise_bars(rows: list[Row]) -> Figure:
                     _bar(axis, place, shown[name], COLOURS[targets.index(shown[name]["target"]) % len(COLOURS)])
             axis.set_xscale("log")
             axis.set_xlim(min((row["variance"] ** 0.5 for row in shown.values() if row["variance"]), default=1) / 2)
-            _plain(axis.xaxis)
+            plain(axis.xaxis)
             axis.set_title(part, loc="left")
             axis.set_xlabel("noise of the gradient, nats per datum")
             axis.set_yticks(range(len(names)), names)
@@ -62,7 +60,7 @@ def noise_curves(rows: list[Row]) -> Figure:
                     at = [moments.index(r["checkpoint"]) for r in found]
                     axis.plot(at, values, marker="o", markersize=3, label=name, **line(number))
                 axis.set_yscale("log")
-                _plain(axis.yaxis)
+                plain(axis.yaxis)
                 axis.set_xticks(range(len(moments)), [f"epoch {epochs[m]}" for m in moments])
                 axis.set_title(part, loc="left")
                 axis.set_ylabel(title if part == PARTS[0] else "")
@@ -91,18 +89,11 @@ def snr_curves(rows: list[Row]) -> Figure:
     return figure
 
 
-def _plain(axis: Axis) -> None:
-    """Numbers as they are, on a log axis: 0.3, not 3e-1."""
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
-    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axis.set_minor_formatter(NullFormatter())
-
-
 def _slopes(axis: Axes) -> None:
     """Log axes, and grey lines of slope 1/2 and -1/2 from the middle of the left edge."""
     axis.set_xscale("log", base=2)
     axis.set_yscale("log")
-    _plain(axis.yaxis)
+    plain(axis.yaxis)
     (left, right), (low, high) = axis.get_xlim(), axis.get_ylim()
     middle = (low * high) ** 0.5
     for power, text in ((0.5, r"$k^{1/2}$"), (-0.5, r"$k^{-1/2}$")):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..guides import Guide
 from ..models import VAE
-from .style import COLOURS, STYLE, line
+from .style import COLOURS, STYLE, legend_below, legend_rows, line
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def _plane(z: Tensor):  # type: ignore[no-untyped-def]  # a projection, and the 
 def kl_bars(per_latent: dict[str, list[float]]) -> Figure:
     """KL(q(z_d|x) || p(z_d)) of each latent, averaged over test data, largest first."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(9, 3))
+        figure = Figure(figsize=(9, 2.9 + 0.2 * legend_rows(per_latent)))
         axis = figure.subplots()
         for number, (label, values) in enumerate(per_latent.items()):
             rank = np.arange(1, len(values) + 1)
@@ -84,7 +84,7 @@ def kl_bars(per_latent: dict[str, list[float]]) -> Figure:
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.set_xlabel("latent, in the order of its KL")
         axis.set_ylabel("KL, nats per datum")
-        axis.legend(loc="best")
+        legend_below(figure, axis)
     return figure
 
 
