@@ -92,6 +92,7 @@ def write_report(
         columns={name: (title, meaning.format(**sample)) for name, (title, meaning) in COLUMNS.items()},
         groups=groups,
         differences=found,
+        pairs=_by_pair(found),
         titles={name: title for name, (title, _) in COLUMNS.items()},
         pictures=[(CAPTIONS[name], _inline(figure)) for name, figure in figures.items()],
         settings=_settings(config, groups),
@@ -110,6 +111,14 @@ def write_report(
     )
     with atomic(path) as part:
         part.write_text(page, encoding="utf-8")
+
+
+def _by_pair(found: list[Difference]) -> dict[str, dict[str, Difference]]:
+    """For each pair compared, its difference in each figure."""
+    pairs: dict[str, dict[str, Difference]] = {}
+    for difference in found:
+        pairs.setdefault(difference.label, {})[difference.figure] = difference
+    return pairs
 
 
 def _last(noise: list[Row]) -> dict[str, list[tuple[str, list[Row]]]]:

@@ -48,9 +48,13 @@ def test_the_report_opens_from_disk_fits_and_sorts(width: int, browser: Any, rep
     assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
     assert page.locator("figure").count() == page.locator("figcaption").count() > 5
 
-    figures = page.locator("table").first
+    answer = page.locator(".answer table")  # four pairs: more than sentences can tell
+    assert answer.locator("tbody tr").count() == 4
+    assert answer.locator("td.told, td.soft").count() == 4 * 3
+
+    figures = page.locator("#figures")
     column = figures.locator("th button", has_text="ELBO, test")
-    cells = "[...document.querySelector('tbody').rows].map(row => +row.cells[2].dataset.value)"
+    cells = "[...document.querySelector('#figures tbody').rows].map(row => +row.cells[2].dataset.value)"
     column.click()
     down = page.evaluate(cells)
     assert len(down) == 4

@@ -171,6 +171,8 @@ def test_the_report_is_one_file_that_explains_itself(tmp_path: Path, monkeypatch
     assert all(CAPTIONS[name] in text for name in applying)
     assert "After equal seconds" in text
     assert "gradient of the guide" in text
+    assert re.search(r"<strong>L_B - L_A, ELBO, test: [-+]0\.\d{3} ± 0\.\d{3}</strong> nats: \w+", text)
+    assert "<h2>Figures</h2>\n" in text.partition("<table")[0]  # one pair: sentences, no table of differences
     assert (tmp_path / "here" / "gradients.csv").exists()
     assert "z:monte-carlo" in text
     assert "z:analytic" in text
