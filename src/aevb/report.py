@@ -1,12 +1,14 @@
 """The page that a comparison ends with: one file, no network."""
 
 import io
+import re
 from base64 import b64encode
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from . import __version__
@@ -130,7 +132,13 @@ def _last(noise: list[Row]) -> dict[str, list[tuple[str, list[Row]]]]:
 def _template() -> Any:
     environment = Environment(loader=PackageLoader("aevb"), autoescape=True, undefined=StrictUndefined)
     environment.filters["nats"] = lambda value: f"{value:.2f}" if abs(value) < 1000 else f"{value:,.0f}"
+    environment.filters["breaking"] = _breaking
     return environment.get_template("report.html")
+
+
+def _breaking(label: str) -> Markup:
+    """With places for a line to end after colons and commas."""
+    return Markup("<wbr>").join(escape(part) for part in re.split("(?<=[:,])", label))
 
 
 _unset = {"patience": "off", "keep_epochs": "none"}

@@ -32,7 +32,7 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", [390, 1200])
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")  # of the browser's driver
 def test_the_report_opens_from_disk_fits_and_sorts(width: int, browser: Any, report: Path) -> None:
     page = browser.new_page(viewport={"width": width, "height": 800})
@@ -62,3 +62,7 @@ def test_the_report_opens_from_disk_fits_and_sorts(width: int, browser: Any, rep
     column.click()
     assert page.evaluate(cells) == sorted(down)
     assert complaints == []
+
+    page.evaluate("document.querySelector('#figures tbody td').textContent = 'L_B_mixed NormalMixture:components=50'")
+    clipped = figures.evaluate("table => table.parentNode.scrollWidth > table.parentNode.clientWidth")
+    assert clipped == (width == 390)  # there it scrolls
