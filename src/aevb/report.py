@@ -40,6 +40,9 @@ COLUMNS = {
 }
 """What each figure is called, and what it means."""
 
+LEAST_RACE = 10.0
+"""The seconds of the quickest run from which what each had reached by then is shown."""
+
 CAPTIONS = {
     "learning_curves_images": "Learning curves against training images seen (paper, figure 2). Higher is better; the "
     "line is the mean over seeds, the band reaches from the least to the greatest. Train above test is overfitting. "
@@ -107,12 +110,20 @@ def write_report(
         noise_headings=HEADINGS,
         cells=cells,
         race_seconds=race[0],
-        race=race[1] if len(race[1]) > 1 and same_density else [],
+        race=race[1] if same_density and tells(*race) else [],
         version=__version__,
         same_density=same_density,
     )
     with atomic(path) as part:
         part.write_text(page, encoding="utf-8")
+
+
+def tells(seconds: float, race: list[AfterSeconds]) -> bool:
+    """Whether a race is worth a table: the quickest run took ten seconds, and half of the figures are measured."""
+    gains = [value for r in race[1:] for value in (r.elbo_gain, r.evidence_gain)]
+    figures = gains + [value for r in race for value in (r.test_elbo, r.test_log_evidence)]
+    measured = sum(value is not None for value in figures)
+    return len(race) > 1 and seconds >= LEAST_RACE and 2 * measured >= len(figures)
 
 
 def _by_pair(found: list[Difference]) -> dict[str, dict[str, Difference]]:

@@ -13,9 +13,9 @@ from rich.console import Console
 
 from aevb.__main__ import main
 from aevb.cli import _tables
-from aevb.compare import AXES, after_equal_seconds, combinations, differences, last_tenth, summaries
+from aevb.compare import AXES, AfterSeconds, after_equal_seconds, combinations, differences, last_tenth, summaries
 from aevb.config import Config
-from aevb.report import CAPTIONS, COLUMNS
+from aevb.report import CAPTIONS, COLUMNS, tells
 
 
 def result(value: float, **key: Any) -> dict[str, Any]:
@@ -99,6 +99,17 @@ def test_what_each_had_reached_after_the_seconds_of_the_quickest() -> None:
     assert after_equal_seconds({"quick": quick, "slow": slow}, far)[1][1].test_log_evidence is None
 
 
+def test_a_race_is_shown_where_runs_are_long_and_half_of_it_is_measured() -> None:
+    first, full = AfterSeconds("a", (1.0, 0.1), (1.0, 0.1), None, None), AfterSeconds("b", *[(1.0, 0.1)] * 4)
+    bound_alone = AfterSeconds("b", (1.0, 0.1), None, (1.0, 0.1), None)
+    nothing = AfterSeconds("b", None, None, None, None)
+    assert tells(10.0, [first, full])
+    assert tells(10.0, [first, bound_alone])
+    assert not tells(9.9, [first, full])
+    assert not tells(10.0, [first])
+    assert not tells(10.0, [first, nothing, nothing])
+
+
 @pytest.mark.parametrize("width", [50, 80, 140, 200])
 @pytest.mark.parametrize("long", ["NormalMixture", "APriorOfOnesOwnWithAVeryLongName"])
 def test_the_printed_table_cuts_neither_names_nor_figures(long: str, width: int) -> None:
@@ -143,6 +154,7 @@ class Page(HTMLParser):
 
 def test_the_report_is_one_file_that_explains_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("aevb.report.tells", lambda *race: True)  # of runs of a tenth of a second
     arguments = [
         "--epochs",
         "3",
