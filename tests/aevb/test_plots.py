@@ -15,7 +15,7 @@ from aevb.guides import AmortizedNormal
 from aevb.inference.history import Row
 from aevb.models import MLP, Laplace, NormalMixture, Prior, StandardNormal, StudentT, VampPrior
 from aevb.parts import PRIORS
-from aevb.plots import Shown, prior_pictures
+from aevb.plots import Shown, pictures, prior_pictures
 from aevb.plots.curves import Curves, difference_curves, learning_curves
 from aevb.plots.latents import Codes, kl_bars
 from aevb.plots.priors import mass_within, prior_densities, responsibilities
@@ -143,3 +143,12 @@ def test_legends_cover_no_axes_and_lie_within_the_figure(labels: int) -> None:
         assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in legends)
         assert all(axis.bbox.height > 150 for axis in axes)  # pixels, a hundred to the inch
         assert all(axis.get_legend() is None for axis in axes)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("priors", "rows"), [(1, 2), (3, 6), (4, 4)])
+def test_many_combinations_have_one_interpolation_each(priors: int, rows: int) -> None:
+    pairs = shown(*[f"NormalMixture:components={n}" for n in range(2, 2 + priors)], latents=3)
+    figure = pictures(pairs, dict.fromkeys(pairs, curves(1, 1000, 3).popitem()[1]), {})["interpolations"]
+    assert len(figure.axes) == rows
+    assert all(any(axis.get_title(loc="left").startswith(label) for axis in figure.axes) for label in pairs)

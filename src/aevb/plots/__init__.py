@@ -76,7 +76,7 @@ def pictures(shown: dict[str, Shown], curves: Curves, pairs: dict[str, tuple[str
         ),
         "samples": image_rows({label: samples_of(s) for label, s in few.items()}, shape),
         "interpolations": image_rows(
-            {label: images for label, s in few.items() for label, images in _lines(label, s)}, shape
+            {label: row for name, s in few.items() for label, row in _lines(name, s, 1 if len(few) > 3 else 2)}, shape
         ),
         "latent_space": latent_spaces({label: codes_of(s) for label, s in few.items()}),
         **({"kl_per_latent": kl_bars(bars)} if bars else {}),
@@ -150,11 +150,12 @@ def samples_of(s: Shown) -> torch.Tensor:
         return s.model.decode(s.model.prior().sample((12,))).mean
 
 
-def _lines(label: str, s: Shown) -> list[tuple[str, torch.Tensor]]:
+def _lines(name: str, s: Shown, count: int) -> list[tuple[str, torch.Tensor]]:
     means = s.guide.encode(_originals(s)).mean
     half = len(means) // 2
-    lines = between(s.model, means[: min(2, half)], means[half : half + min(2, half)])
-    return [(f"{label}, from datum {i + 1} to {half + i + 1}", line) for i, line in enumerate(lines)]
+    count = min(count, half)
+    lines = between(s.model, means[:count], means[half : half + count])
+    return [(f"{name}, from datum {i + 1} to {half + i + 1}", line) for i, line in enumerate(lines)]
 
 
 @torch.no_grad()
