@@ -60,9 +60,9 @@ CAPTIONS = {
     "them to the origin; the variances' term, 1 / sigma - sigma, keeps their size. Arrows grow as the root of a force.",
     "manifold": "What p(x|z) looks like at a grid of z, at equal quantiles of the prior (paper, figure 4).",
     "samples": "The mean of p(x|z) for twelve z from the prior, by one seed: the same twelve wherever the prior is.",
-    "prior_density": "The prior of two latents, and on it the posterior means of test data, coloured by their labels. "
-    "Each contour holds the share of the prior's mass that the scale says, in the smallest region there is. Where a "
-    "shade holds no dots, the prior makes data that are not there; dots far outside cost nats of KL.",
+    "prior_density": "The prior of two latents, and on it the posterior means of test data, coloured by their labels "
+    "where they have any. Each contour holds the share of the prior's mass that the scale says, in the smallest region "
+    "there is. Where a shade holds no dots, the prior makes data that are not there; dots far outside cost nats of KL.",
     "pseudo_inputs": "Pseudo-inputs u of VampPrior, and below each what decodes the mean of q(z|u). Above each, the "
     "share of the test data's codes that it answers for, the largest first.",
     "components": "What the mean of each component of NormalMixture decodes to, and its weight, the largest first.",
@@ -71,9 +71,10 @@ CAPTIONS = {
     "that can be told from 0, and its size.",
     "gradient_noise_over_training": "Noise and signal-to-noise ratio |E g| / sqrt(tr Cov g) of each estimator at the "
     "checkpoints of the first run. Where the ratio is below 1, a step is mostly noise.",
-    "latent_space": "Left: where the guide puts the test data, posterior means drawn as their labels; above two "
-    "latents, the first two principal components. Right: draws of the aggregate posterior on draws of the prior. Where "
-    "grey shows, the decoder is asked about codes that it was not trained on.",
+    "latent_space": "Left: where the guide puts the test data, posterior means drawn as their labels, or as dots of "
+    "one colour where there are none; above two latents, the first two principal components. Right: draws of the "
+    "aggregate posterior on draws of the prior. Where grey shows, the decoder is asked about codes that it was not "
+    "trained on.",
 }
 
 

@@ -17,7 +17,7 @@ from aevb.models import MLP, Laplace, NormalMixture, Prior, StandardNormal, Stud
 from aevb.parts import PRIORS
 from aevb.plots import Shown, pictures, prior_pictures
 from aevb.plots.curves import Curves, difference_curves, learning_curves
-from aevb.plots.latents import Codes, kl_bars
+from aevb.plots.latents import Codes, kl_bars, latent_spaces
 from aevb.plots.priors import mass_within, prior_densities, responsibilities
 from aevb.report import CAPTIONS
 
@@ -75,6 +75,13 @@ def test_densities_need_no_labels_nor_few(labels: torch.Tensor | None) -> None:
     z = torch.randn(40, 2)
     figure = prior_densities({"one": StandardNormal(2)}, {"one": Codes(z, z, z, labels)})
     assert len(figure.legends) == (1 if labels is None else 0)
+
+
+@torch.no_grad()
+def test_the_latent_space_of_data_without_labels_has_one_colour() -> None:
+    z = torch.randn(40, 2)
+    dots = latent_spaces({"one": Codes(z, z, z, None)}).axes[0].collections
+    assert [len(part.get_facecolor()) for part in dots] == [1]
 
 
 @torch.no_grad()

@@ -30,7 +30,7 @@ class Codes:
 
 
 def latent_spaces(codes: dict[str, Codes]) -> Figure:
-    """For each combination: the posterior means by label; and draws of the aggregate posterior against the prior."""
+    """For each combination: the posterior means, by label if any; and draws of q(z), the aggregate, against p(z)."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9, 4.2 * len(codes)))
         grid = figure.subplots(len(codes), 2, squeeze=False)
@@ -55,7 +55,7 @@ def _dots(axis: Axes, at: np.ndarray, colour: str, label: str) -> None:
 
 def _by_label(axis: Axes, at: np.ndarray, labels: Tensor | None) -> None:
     if labels is None:
-        axis.scatter(at[:, 0], at[:, 1], s=7, c=np.arange(len(at)), cmap="viridis", linewidth=0)
+        axis.scatter(at[:, 0], at[:, 1], s=7, color=COLOURS[0], linewidth=0)
         return
     for kind in labels.unique().tolist():
         own, colour = at[labels.numpy() == kind], mpl.colormaps["tab10"](kind % 10)
