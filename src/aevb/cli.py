@@ -257,10 +257,11 @@ def _show_run(out: Path, config: Config, result: Result, checkpoint: str = "last
     for name, (title, meaning) in COLUMNS.items():
         if name in result:
             table.add_row(title, _figure(result[name]), meaning.format(**result))
+    text = "not known: the KL of the posterior from this prior has no closed form, or none for a latent alone"
     if result["kl_per_latent"]:
         largest = sorted(result["kl_per_latent"], reverse=True)
-        text = " ".join(f"{kl:.2f}" for kl in largest[:12]) + (" ..." if len(largest) > 12 else "")
-        table.add_row("KL per latent", "", f"{text}, largest first")
+        text = " ".join(f"{kl:.2f}" for kl in largest[:12]) + (" ..." if len(largest) > 12 else "") + ", largest first"
+    table.add_row("KL per latent", "", text)
     if "refined_steps" in result:
         for name, meaning in GAPS.items():
             text = f"± {result[f'{name}_se']:.2f}, {meaning.format(**result)}"

@@ -54,7 +54,7 @@ CAPTIONS = {
     "interpolations": "Straight lines in latent space between the codes of two test data, decoded. Where the space is "
     "used well, what lies between two digits is a digit or nearly one.",
     "kl_per_latent": "What each latent carries: the KL of its posterior from its prior, averaged over the test data. "
-    "A latent at 0 is not used.",
+    "A latent at 0 is not used. Left out are combinations whose KL has no closed form for each latent.",
     "bubbles": "Left: each test datum as the ellipse of one standard deviation of q(z|x). Right: the three forces of "
     "the bound on some of them. The reconstruction pushes data apart and makes them small; the means' term, -mu, pulls "
     "them to the origin; the variances' term, 1 / sigma - sigma, keeps their size. Arrows grow as the root of a force.",

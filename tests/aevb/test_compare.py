@@ -191,3 +191,13 @@ def test_the_report_is_one_file_that_explains_itself(tmp_path: Path, monkeypatch
     assert {p.name for p in (tmp_path / "here" / "figures").iterdir()} == {
         f"{name}.{suffix}" for name in applying for suffix in ("png", "svg")
     }
+
+
+@pytest.mark.parametrize(("prior", "said"), [("StandardNormal", "largest first"), ("NormalMixture", "no closed form")])
+def test_a_run_says_why_no_kl_per_latent_is_known(
+    prior: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ["--epochs", "1", "--hidden", "8", "--evidence-samples", "5", "--latents", "2"]
+    assert main(["train", *small, "--prior", prior, "--estimator", "L_A", "--out", str(tmp_path / "run")]) == 0
+    row = capsys.readouterr().out.partition("KL per latent")[2].partition("KL path")[0]
+    assert said in " ".join(row.split())
