@@ -45,6 +45,8 @@ GAPS = {
     "amortisation_gap": "what {refined_steps} steps on each test datum's q(z|x) add to its ELBO, in nats",
     "approximation_gap": "log p(x) minus the ELBO after them: what the family of q(z|x) cannot follow",
 }
+FEW_DIFFERENCES = 9
+"""Said in a sentence each; more of them are a table."""
 COMPARED_DRAWS = 100
 """Draws of each gradient for a comparison's report."""
 
@@ -308,15 +310,34 @@ def _print_comparison(groups: list[Summary], found: list[Difference], out: Path)
     console.print("\nnats per datum, mean ± standard error over seeds")
     for table in _tables(groups, console):
         console.print(table)
-    for difference in found:
-        if difference.standard_error is not None:
-            text = f"{difference.mean:+.3f} ± {difference.standard_error:.3f}  ({difference.verdict})"
-            console.print(f"{difference.label}, {COLUMNS[difference.figure][0]}: {text}")
+    told = [difference for difference in found if difference.standard_error is not None]
+    if len(told) > FEW_DIFFERENCES:
+        console.print("differences, paired by seed; in brackets what cannot be told from 0")
+        console.print(_differences(told))
+    else:
+        for difference in told:
+            console.print(
+                f"{difference.label}, {COLUMNS[difference.figure][0]}: {difference.mean:+.3f} ± "
+                f"{difference.standard_error:.3f}  ({difference.verdict})"
+            )
     if found and found[0].standard_error is None:
         console.print("With one seed there is no telling whether a difference is one: see --seeds.")
     if len({(g.results[0]["likelihood"], g.results[0]["binarisation"]) for g in groups}) > 1:
         console.print("Rows of different likelihoods are different densities: do not rank them against each other.")
     console.print(f"\nOpen {out / 'report.html'}")
+
+
+def _differences(found: list[Difference]) -> Table:
+    """A row for each pair, a column for each figure."""
+    figures = list(dict.fromkeys(difference.figure for difference in found))
+    table = Table("", box=box.SIMPLE)
+    for figure in figures:
+        table.add_column(COLUMNS[figure][0], justify="right", no_wrap=True)
+    for label in dict.fromkeys(difference.label for difference in found):
+        row = {d.figure: f"{d.mean:+.2f} ± {d.standard_error:.2f}" for d in found if d.label == label}
+        unsure = {d.figure for d in found if d.label == label and d.verdict.startswith("not")}
+        table.add_row(_spaced(label), *(f"({row[f]})" if f in unsure else row[f] for f in figures))
+    return table
 
 
 def _tables(groups: list[Summary], console: Console) -> list[Table]:
