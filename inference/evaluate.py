@@ -1,6 +1,6 @@
 """A bound on held-out data."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pyro
@@ -10,7 +10,7 @@ from torch import nn
 from .batches import Batch, Data, Loader
 from .choose import make_estimator
 from .estimators import Estimate, Estimator
-from .pair import check_observed, check_plate, inspect
+from .pair import Pair, check_observed, check_plate, inspect
 from .parameters import private_parameters
 from .randomness import forked_rng, random_streams
 from .sites import Program
@@ -68,9 +68,17 @@ def evaluate(
 
 @contextmanager
 def held_out(
-    model: Program, guide: Program, data: Data | Loader, batch_size: int, seed: int
+    model: Program,
+    guide: Program,
+    data: Data | Loader,
+    batch_size: int,
+    seed: int,
+    check: Callable[[Pair], None] = lambda pair: None,
 ) -> Iterator[Iterator[Batch]]:
-    """All data in order, on the device of the pair's modules: the pair's own parameters and noise, no gradients."""
+    """All data in order, on the device of the pair's modules: the pair's own parameters and noise, no gradients.
+
+    ``check`` refuses a pair that what is asked for does not go with, before anything else is made of it.
+    """
     _, pixels, latents = random_streams(seed)
     loader = data if isinstance(data, Loader) else Loader(data, device_of(model, guide))
     loader.generator.manual_seed(pixels)
@@ -81,14 +89,17 @@ def held_out(
         torch.no_grad(),
         pyro.validation_enabled(False),
     ):
-        yield _checked(model, guide, loader, batch_size)
+        yield _checked(model, guide, loader, batch_size, check)
 
 
-def _checked(model: Program, guide: Program, loader: Loader, batch_size: int) -> Iterator[Batch]:
+def _checked(
+    model: Program, guide: Program, loader: Loader, batch_size: int, check: Callable[[Pair], None]
+) -> Iterator[Batch]:
     pair = None
     for number, batch in enumerate(loader.in_order(batch_size)):
         if pair is None:
             pair = inspect(model, guide, batch)
+            check(pair)
             check_plate(pair, len(batch[0]), len(loader))
         check_observed(pair, batch, number * batch_size)
         yield batch

@@ -13,6 +13,7 @@ from .batches import Batch, Data
 from .draws import Latent
 from .estimators import L_A
 from .evaluate import DRAWS_AT_ONCE, held_out
+from .pair import Pair
 from .sites import Plate, Program, describe
 
 _DRAWS = 100  # for each datum, where what is asked of one latent depends on the others
@@ -21,18 +22,23 @@ _DRAWS = 100  # for each datum, where what is asked of one latent depends on the
 def kl_per_latent(model: Program, guide: Program, data: Data, *, seed: int = 0) -> dict[str, Tensor]:
     """KL(q(z_d|x) || p(z_d)) in nats, averaged over the data, for each local site whose families factorise.
 
-    Its sum over d is the KL of the bound. Where q or p depends on other latents, it is the mean over their draws.
+    Its sum over d is the KL of the bound. Where q or p depends on other latents, it is the mean over their draws. A
+    global latent, outside the plate ``data``, is left out: its KL is ``evaluate(...).kl_global``.
 
     Returns:
         For each such site ``(D,)``; left out is a site whose posterior or prior does not factorise, that has no closed
         form, or whose p depends on what the guide draws later.
+
+    Raises:
+        InputError: all latents are global.
     """
 
     def kl(z: Latent, plate: Plate) -> Tensor | None:
         value = _factorised_kl(z)
         return None if value is None else plate.batch / plate.size * _by_datum(value, z, plate)
 
-    found = _over_draws(kl, model, guide, data, seed)
+    check = partial(_check_local, "kl_per_latent", "  Their KL, divided by N, is evaluate(...).kl_global.")
+    found = _over_draws(kl, check, model, guide, data, seed)
     return {name: mean.mean(0).cpu() for name, (mean, _) in found.items()}
 
 
@@ -43,21 +49,33 @@ def active_units(
 
     Burda, Grosse and Salakhutdinov (2015), Importance Weighted Autoencoders, section 5.2, whose threshold is 0.01.
     Where q(z_d|...) depends on other latents, the expectation is a mean over draws of those, and what their noise adds
-    to the variance is taken off, without bias. A class, which has no mean, is left out.
+    to the variance is taken off, without bias. A class, which has no mean, is left out, and so is a global latent.
+
+    Raises:
+        InputError: all latents are global, or a posterior has no mean.
     """
-    found = _over_draws(_mean_by_datum, model, guide, data, seed)
+    check = partial(_check_local, "active_units", "  No latent of theirs can follow a datum.")
+    found = _over_draws(_mean_by_datum, check, model, guide, data, seed)
     return {name: int((mean.var(0) - noise.mean(0) > threshold).sum()) for name, (mean, noise) in found.items()}
+
+
+def _check_local(what: str, remedy: str, pair: Pair) -> None:
+    if pair.global_latents and not pair.local_latents:
+        raise InputError(
+            f"{what} is of latents per datum, but the latents {list(pair.global_latents)} are shared by all data "
+            f"(outside the plate 'data').\n{remedy}"
+        )
 
 
 Value = Callable[[Latent, Plate], Tensor | None]
 
 
 def _over_draws(
-    value: Value, model: Program, guide: Program, data: Data, seed: int
+    value: Value, check: Callable[[Pair], None], model: Program, guide: Program, data: Data, seed: int
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """A value of each local site, ``(N, D)``: its mean over draws, and the variance of that mean; None is left out."""
     found: dict[str, list[tuple[Tensor, Tensor]]] = {}
-    with held_out(model, guide, data, DRAWS_AT_ONCE, seed) as batches:
+    with held_out(model, guide, data, DRAWS_AT_ONCE, seed, check) as batches:
         for batch in batches:
             for name, moments in _moments(partial(_values, value, model, guide, batch)).items():
                 found.setdefault(name, []).append(moments)

@@ -25,14 +25,16 @@ from .support import beyond, check_support
 class Pair:
     """What a pair declares on a batch: trainable parameters, each once, by name (``model.decoder.weight``); the plate.
 
-    A parameter that both programs use counts as the model's. ``observed`` holds, for each observed site that takes an
-    element of the batch as it is, that element's position and the support of the site.
+    A parameter that both programs use counts as the model's. ``local_latents`` and ``global_latents`` are the guide's
+    sites inside and outside that plate. ``observed`` holds, for each observed site that takes an element of the batch
+    as it is, that element's position and the support of the site.
     """
 
     model_parameters: dict[str, Tensor]
     guide_parameters: dict[str, Tensor]
     plate: Plate
-    has_global_latents: bool
+    local_latents: tuple[str, ...]
+    global_latents: tuple[str, ...]
     observed: tuple[tuple[str, int, Any], ...]
 
     @property
@@ -65,7 +67,8 @@ def inspect(model: Program, guide: Program, batch: Batch) -> Pair:
         model_parameters=model_parameters,
         guide_parameters={name: p for name, p in guide_parameters.items() if id(p) not in taken},
         plate=Plate.of(model_trace),
-        has_global_latents=any(not in_plate(site) for site in sample_sites(guide_trace)),
+        local_latents=tuple(site["name"] for site in sample_sites(guide_trace) if in_plate(site)),
+        global_latents=tuple(site["name"] for site in sample_sites(guide_trace) if not in_plate(site)),
         observed=tuple(_observed(model_trace, batch)),
     )
     check_observed(pair, batch)
@@ -90,7 +93,7 @@ def check_plate(pair: Pair, batch_size: int, data_size: int) -> None:
             f"The plate 'data' holds {plate.batch} data, but the batch has {batch_size}.\n"
             f'  Write pyro.plate("data", len(x)) or pyro.plate("data", {data_size}, subsample=x).'
         )
-    if pair.has_global_latents and plate.size == batch_size != data_size:
+    if pair.global_latents and plate.size == batch_size != data_size:
         raise InputError(
             f"The pair has latents outside the plate 'data', whose size is {plate.size}, but the data are {data_size}: "
             "their KL would have a wrong weight.\n"

@@ -231,6 +231,26 @@ def global_pair(size: int | None) -> Programs:
     return model, guide
 
 
+@pytest.mark.parametrize("call", [kl_per_latent, active_units])
+def test_what_is_asked_of_each_datums_latents_is_refused_where_all_are_global(call: Callable[..., object]) -> None:
+    with pytest.raises(InputError, match=rf"{call.__name__} is of latents per datum.* \['w'\] are shared by all data"):
+        call(*global_pair(None), torch.randn(5))
+
+
+def test_a_global_latent_beside_local_ones_is_left_out() -> None:
+    def model(x: Tensor) -> None:
+        pyro.sample("w", dist.Normal(torch.zeros(()), 1.0))
+        normal_pair()[0](x)
+
+    def guide(x: Tensor) -> None:
+        pyro.sample("w", dist.Normal(torch.ones(()), 1.0))
+        normal_pair()[1](x)
+
+    x = torch.randn(5)
+    assert kl_per_latent(model, guide, x)["z"].equal(kl_per_latent(*normal_pair(), x)["z"])
+    assert active_units(model, guide, x).keys() == kl_per_latent(model, guide, x).keys() == {"z"}
+
+
 def test_a_global_kl_is_divided_by_all_data_however_they_are_cut() -> None:
     n = 20_000
     kl = dist.kl.kl_divergence(dist.Normal(1.0, 0.5), dist.Normal(0.0, 1.0)).item()
