@@ -100,7 +100,7 @@ def _checked(
         if pair is None:
             pair = inspect(model, guide, batch)
             check(pair)
-            check_plate(pair, len(batch[0]), len(loader))
+            check_plate(pair, len(batch[0]), len(loader), "or with the number of data that it was trained on")
         check_observed(pair, batch, number * batch_size)
         yield batch
 

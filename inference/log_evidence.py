@@ -10,6 +10,7 @@ from ..models.errors import InputError
 from .batches import Batch, Data
 from .estimators import L_A
 from .evaluate import DRAWS_AT_ONCE, held_out
+from .pair import Pair
 from .sites import Program
 
 
@@ -78,7 +79,7 @@ def log_evidence(
     if samples < 1:
         raise InputError(f"samples is at least 1; it is {samples}.")
     chunk = min(samples, 64)
-    with held_out(model, guide, data, max(1, draws_at_once // chunk), seed) as batches:
+    with held_out(model, guide, data, max(1, draws_at_once // chunk), seed, _check_local) as batches:
         sums = torch.cat([_log_sums(model, guide, batch, samples, chunk) for batch in batches], 1)
     log_w, log_w2 = sums.double().cpu()  # log sum_k w_k and log sum_k w_k^2, each (N,)
     spread = (log_w2 - 2 * log_w).exp()  # sum w^2 / (sum w)^2
@@ -90,6 +91,14 @@ def log_evidence(
         effective_sample_sizes=1 / spread,
         samples=samples,
     )
+
+
+def _check_local(pair: Pair) -> None:
+    if pair.global_latents:
+        raise InputError(
+            f"log_evidence is per datum, but the latents {list(pair.global_latents)} are shared by all data "
+            "(outside the plate 'data').\n  A bound on the evidence of all data is evaluate(...)."
+        )
 
 
 def _log_sums(model: Program, guide: Program, batch: Batch, samples: int, chunk: int) -> Tensor:
@@ -107,10 +116,5 @@ def _log_sums(model: Program, guide: Program, batch: Batch, samples: int, chunk:
 def _log_weights(model: Program, guide: Program, batch: Batch, samples: int) -> Tensor:
     """log p(x, z) - log q(z|x), ``(samples, B)``."""
     draws = L_A(samples=samples).draw(model, guide, *batch)
-    if any(z.is_global for z in draws.latents):
-        names = [z.name for z in draws.latents if z.is_global]
-        raise InputError(
-            f"log_evidence is per datum, but the latents {names} are shared by all data (outside the plate 'data')."
-        )
     log_ratio, _ = draws.sum_latents([z.log_p - z.log_q for z in draws.latents])
     return draws.log_likelihood + log_ratio

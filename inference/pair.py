@@ -81,8 +81,10 @@ def check_observed(pair: Pair, batch: Batch, first_row: int = 0) -> None:
         check_support(name, batch[position], support, first_row)
 
 
-def check_plate(pair: Pair, batch_size: int, data_size: int) -> None:
+def check_plate(pair: Pair, batch_size: int, data_size: int, remedy: str) -> None:
     """Check that the plate ``data`` holds the batch, and that global latents know how many data there are.
+
+    ``remedy`` is what helps, beside a plate of the size of the data, where they do not.
 
     Raises:
         InputError: it is of another size, or a global KL would be divided by the size of a batch.
@@ -97,7 +99,7 @@ def check_plate(pair: Pair, batch_size: int, data_size: int) -> None:
         raise InputError(
             f"The pair has latents outside the plate 'data', whose size is {plate.size}, but the data are {data_size}: "
             "their KL would have a wrong weight.\n"
-            f'  Write pyro.plate("data", {data_size}, subsample=x), or train with batch_size={data_size}.'
+            f'  Write pyro.plate("data", {data_size}, subsample=x), {remedy}.'
         )
 
 

@@ -64,7 +64,7 @@ def check_trainable(pair: Pair, model: Program, guide: Program, batch_size: int,
     Raises:
         InputError: no parameter is declared, a module's are not, or the plate ``data`` is of a wrong size.
     """
-    check_plate(pair, batch_size, data_size)
+    check_plate(pair, batch_size, data_size, f"or train with batch_size={data_size}")
     if not pair.parameters:
         raise InputError(
             "Nothing would be trained: neither program declares a parameter to Pyro.\n"

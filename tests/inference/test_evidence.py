@@ -103,6 +103,19 @@ def test_global_latents_are_refused() -> None:
     assert pyro.settings.get() == settings
 
 
+def test_global_latents_are_refused_before_draws_of_them_meet_a_model_that_takes_one() -> None:
+    def model(x: Tensor) -> None:
+        w = pyro.sample("w", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(x @ w, 1.0), obs=x[:, 0])
+
+    def guide(x: Tensor) -> None:
+        pyro.sample("w", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+
+    with pytest.raises(InputError, match=r"the latents \['w'\] are shared by all data"):
+        log_evidence(model, guide, torch.zeros(300, 2), samples=100)
+
+
 def test_evaluate_splits_the_bound_and_covers_all_data(oracle: LinearGaussian, guide: AmortizedNormal) -> None:
     x = oracle.sample(300)
     result = evaluate(oracle, guide, x, estimator="L_B", samples=100)

@@ -258,6 +258,11 @@ def test_a_global_kl_is_divided_by_all_data_however_they_are_cut() -> None:
     assert evaluate(*global_pair(n), x, estimator="L_B").kl_global.item() == pytest.approx(kl / n, rel=1e-5)
     with pytest.raises(InputError, match=r'plate\("data", 20000, subsample=x\)'):
         evaluate(*global_pair(None), x, estimator="L_B")
+    with pytest.raises(InputError, match=r"subsample=x\), or with the number") as held_out:
+        evaluate(*global_pair(None), x[:100], samples=1000)
+    assert "train with" not in str(held_out.value)
+    with pytest.raises(InputError, match="or train with batch_size=100"):
+        fit(*global_pair(None), x[:100], estimator="L_A", batch_size=10)
 
 
 def test_an_estimator_can_go_from_pair_to_pair() -> None:
