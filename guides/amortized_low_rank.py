@@ -5,7 +5,7 @@ from typing import Any
 import pyro.distributions as dist
 from torch import Tensor, nn
 
-from ..models.errors import check_at_least
+from ..models.errors import InputError, check_at_least
 from .guide import Amortized
 
 
@@ -20,7 +20,7 @@ class AmortizedLowRank(Amortized):
 
     Args:
         encoder: a network from ``(..., P)`` to ``(..., D (2 + R))``: mu, s, U.
-        rank: R, the number of directions.
+        rank: R, the number of directions, at most D.
         floor: the smallest variance of the diagonal, in squared units of z.
 
     Example:
@@ -39,12 +39,22 @@ class AmortizedLowRank(Amortized):
     @staticmethod
     def outputs(latents: int, *, rank: int = 2, **options: Any) -> int:
         """D (2 + R): a mean, a diagonal, and R directions."""
+        _check_rank(rank, latents)
         return latents * (2 + rank)
 
     def family(self, numbers: Tensor) -> dist.TorchDistribution:
         """q of the encoder's numbers, ``(..., D (2 + R))``."""
         rows = numbers.unflatten(-1, (2 + self.rank, -1))  # mu, s, and U transposed
+        _check_rank(self.rank, rows.shape[-1])
         loc, log_excess, factor = rows[..., 0, :], rows[..., 1, :], rows[..., 2:, :].mT
         variance = self.floor + log_excess.exp()
         scale = (variance / variance.shape[-1]).sqrt()
         return dist.LowRankMultivariateNormal(loc, scale[..., None] * factor, variance)
+
+
+def _check_rank(rank: int, latents: int) -> None:
+    if rank > latents:
+        raise InputError(
+            f"rank of AmortizedLowRank is at most the number of latents, {latents}; it is {rank}.\n"
+            "  Use AmortizedMultivariateNormal, which has every covariance."
+        )

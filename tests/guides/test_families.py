@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from aevb.guides import AmortizedFlow, Guide
+from aevb.guides import AmortizedFlow, AmortizedLowRank, Guide
 from aevb.inference import IWAE, L_A, L_B, L_B_mixed, evaluate, fit
 from aevb.models import MLP, VAE, Bernoulli, InputError, VampPrior
 from aevb.parts import AMORTIZED, PRIORS
@@ -74,6 +74,21 @@ def test_the_low_rank_normal_is_its_formula(float64: None) -> None:
     covariance = sigma @ (torch.eye(3) + u @ u.transpose(1, 2) / 3) @ sigma
     torch.testing.assert_close(guide.encode(x).covariance_matrix, covariance)
     torch.testing.assert_close(guide.encode(x).mean, mu)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: AmortizedLowRank.outputs(10, rank=11),
+        lambda: AmortizedLowRank(MLP(6, 10 * (2 + 11)), rank=11).encode(torch.zeros(1, 6)),
+    ],
+    ids=["outputs", "encode"],
+)
+def test_a_rank_above_the_number_of_latents_is_refused(call: Callable[[], object]) -> None:
+    with pytest.raises(InputError, match=r"at most the number of latents, 10; it is 11.\n  Use AmortizedMultivariate"):
+        call()
+    guide = AmortizedLowRank(MLP(6, AmortizedLowRank.outputs(10, rank=10)), rank=10)
+    assert guide.encode(torch.zeros(1, 6)).event_shape == (10,)  # type: ignore[attr-defined]
 
 
 def test_without_dependence_they_are_the_normal(float64: None) -> None:
