@@ -1,6 +1,5 @@
 """One look at a pair on its first batch, before anything is trained: what it is made of, and whether it can be."""
 
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from ..models.errors import InputError
 from .batches import Batch
+from .failure import Distributions, explained
 from .randomness import forked_rng
 from .sites import Plate, Program, Site, data_sites, describe, in_plate, latent_sites, sample_sites
 from .support import beyond, check_support
@@ -54,7 +54,7 @@ def inspect(model: Program, guide: Program, batch: Batch) -> Pair:
         guide_trace = _run("guide", guide, batch)
         for site in [site for site in sample_sites(guide_trace) if site["is_observed"]]:
             guide_trace.remove_node(site["name"])  # pyro.deterministic: no latent
-        model_trace = _run("model", poutine.replay(model, trace=guide_trace), batch)
+        model_trace = _run("model", model, batch, guide_trace)
     _check_sites(model_trace, guide_trace)
     _check_plates(model_trace, guide_trace)
     _check_kinds(model_trace, guide_trace)
@@ -103,19 +103,14 @@ def check_plate(pair: Pair, batch_size: int, data_size: int, remedy: str) -> Non
         )
 
 
-def _run(role: str, program: Program, batch: Batch) -> Trace:
+def _run(role: str, program: Program, batch: Batch, guide_trace: Trace | None = None) -> Trace:
+    """Run the guide; or, on what it has drawn, the model."""
+    tracer = poutine.trace(poutine.replay(program, trace=guide_trace) if guide_trace else program)
     try:
-        return poutine.trace(program).get_trace(*batch)
+        with Distributions(role):
+            return tracer.get_trace(*batch)
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-        if isinstance(error, InputError):
-            raise InputError(re.sub(r"\s*Trace Shapes:.*", "", str(error), flags=re.DOTALL)) from error  # as Pyro adds
-        message = str(error).strip().partition("\n")[0]
-        shapes = ", ".join(f"{tuple(t.shape)} {str(t.dtype).removeprefix('torch.')}" for t in batch)
-        raise InputError(
-            f"The {role} cannot be run on a batch of {shapes}.\n"
-            f"  It raised {type(error).__name__}: {message}\n"
-            f"  Check the shapes that its networks expect, and that the data are of their dtype."
-        ) from error
+        raise explained(role, program, batch, error) from error
 
 
 def _check_sites(model_trace: Trace, guide_trace: Trace) -> None:

@@ -12,9 +12,9 @@ from pyro import poutine
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from torch import Tensor, nn
 
-from aevb.guides import AmortizedNormal
+from aevb.guides import AmortizedNormal, Conditional
 from aevb.inference import L_A, L_B, active_units, evaluate, fit, kl_per_latent, log_evidence
-from aevb.models import MLP, VAE, Bernoulli, InputError, LinearGaussian, StandardNormal
+from aevb.models import MLP, VAE, Bernoulli, ConditionalVAE, InputError, LinearGaussian, StandardNormal
 
 Programs = tuple[Callable[..., Any], Callable[..., Any]]
 
@@ -286,6 +286,54 @@ def test_a_decoder_of_the_wrong_width_is_refused() -> None:
     model, guide = VAE(StandardNormal(2), MLP(2, 1), Bernoulli()), AmortizedNormal(MLP(4, 4))
     with pytest.raises(InputError, match=r"Site 'x' observes values of shape \(10, 4\).* event shape \(1,\)"):
         fit(model, guide, torch.ones(10, 4))
+
+
+def without_event(self: StandardNormal) -> Any:
+    return dist.Normal(torch.zeros(self.latents), 1.0)
+
+
+def of_a_negative_scale(self: StandardNormal) -> Any:
+    return dist.Normal(torch.zeros(self.latents), -torch.ones(self.latents)).to_event(1)
+
+
+def of_the_data(self: StandardNormal, x: Tensor) -> Any:
+    return dist.Normal(torch.zeros(self.latents), 1.0).to_event(1)
+
+
+def of_numbers(self: StandardNormal) -> Any:
+    return torch.zeros(self.latents)
+
+
+@pytest.mark.parametrize(
+    ("forward", "cause", "remedy"),
+    [
+        (without_event, r"Shape mismatch inside plate\('data'\) at site z dim -1, 10 vs 2\.\n", r"\.to_event\(1\)\.$"),
+        (of_a_negative_scale, r"GreaterThan\(.*found invalid values: tensor\(\[-1\., -1\.\]\)\.\n", "exp or softplus"),
+        (of_the_data, r"missing 1 required positional argument: 'x'\.\n", "a prior .* takes no argument"),
+        (of_numbers, r"Site 'z' of the model is given a Tensor, not a distribution\.\n", r"\.to_event\(1\)\.$"),
+    ],
+)
+def test_a_prior_that_is_none_is_refused_for_its_own_reason(
+    forward: Callable[..., Any], cause: str, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(StandardNormal, "forward", forward)
+    model, guide = VAE(StandardNormal(2), MLP(2, 16), Bernoulli()), AmortizedNormal(MLP(16, 4))
+    with pytest.raises(InputError, match=f"{cause}  .*{remedy}") as refused:
+        fit(model, guide, torch.ones(10, 16))
+    assert "Check the shapes" not in str(refused.value)
+
+
+def test_data_of_another_number_of_tensors_than_the_pair_takes_are_refused_by_that() -> None:
+    x, labels = torch.ones(10, 16), torch.zeros(10).long()
+    pair = VAE(StandardNormal(2), MLP(2, 16), Bernoulli()), AmortizedNormal(MLP(16, 4))
+    with pytest.raises(InputError, match=r"It takes \(x\); these data are 2 tensors\.\n  Data of several tensors"):
+        fit(*pair, (x, labels))
+    model = ConditionalVAE(StandardNormal(2), MLP(2 + 3, 16), Bernoulli(), classes=3)
+    guide = Conditional(AmortizedNormal(MLP(16 + 3, 4)), classes=3)
+    with pytest.raises(
+        InputError, match=r"It takes \(x, c\); these data are 1 tensor\.\n.* a tuple of them, or split.la"
+    ):
+        fit(model, guide, x)
 
 
 def test_parameters_are_trained_whatever_their_layout_was() -> None:
