@@ -51,13 +51,17 @@ def inspect(model: Program, guide: Program, batch: Batch) -> Pair:
             its distribution's support, or have no plate ``data``.
     """
     with pyro.validation_enabled(True), forked_rng(), torch.no_grad():
-        guide_trace = _run("guide", guide, batch)
+        guide_trace = _run("guide", guide, poutine.trace(guide), batch)
         for site in [site for site in sample_sites(guide_trace) if site["is_observed"]]:
             guide_trace.remove_node(site["name"])  # pyro.deterministic: no latent
-        model_trace = _run("model", model, batch, guide_trace)
+        replayed = poutine.trace(poutine.replay(model, trace=guide_trace))
+        try:
+            model_trace = _run("model", model, replayed, batch)
+        except InputError:
+            _check_latents(replayed.trace, guide_trace, guide)  # a draw of a wrong shape is not the model's fault
+            raise
     _check_sites(model_trace, guide_trace)
-    _check_plates(model_trace, guide_trace)
-    _check_kinds(model_trace, guide_trace)
+    _check_latents(model_trace, guide_trace, guide)
     _check_supports(model_trace, guide_trace)
     _check_shapes(model_trace, guide_trace)
     model_parameters = _parameters(model_trace, "model", model)
@@ -103,12 +107,10 @@ def check_plate(pair: Pair, batch_size: int, data_size: int, remedy: str) -> Non
         )
 
 
-def _run(role: str, program: Program, batch: Batch, guide_trace: Trace | None = None) -> Trace:
-    """Run the guide; or, on what it has drawn, the model."""
-    tracer = poutine.trace(poutine.replay(program, trace=guide_trace) if guide_trace else program)
+def _run(role: str, program: Program, traced: Any, batch: Batch) -> Trace:
     try:
         with Distributions(role):
-            return tracer.get_trace(*batch)
+            return traced.get_trace(*batch)
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
         raise explained(role, program, batch, error) from error
 
@@ -125,6 +127,13 @@ def _check_sites(model_trace: Trace, guide_trace: Trace) -> None:
             f"The guide samples sites {unknown} that the model does not have; the model's latents are {latents}.\n"
             "  Mark a site that only the guide needs with infer={'is_auxiliary': True}."
         )
+
+
+def _check_latents(model_trace: Trace, guide_trace: Trace, guide: Program) -> None:
+    """Check what a latent is in both programs; the model's trace may end where it failed."""
+    _check_plates(model_trace, guide_trace)
+    _check_kinds(model_trace, guide_trace)
+    _check_events(model_trace, guide_trace, guide)
 
 
 def _check_plates(model_trace: Trace, guide_trace: Trace) -> None:
@@ -150,6 +159,27 @@ def _check_kinds(model_trace: Trace, guide_trace: Trace) -> None:
                 f"{kinds[_is_discrete(other)]} in the model, {describe(other['fn'])}.\n"
                 "  Choose a prior and a guide of the same kind."
             )
+
+
+def _check_events(model_trace: Trace, guide_trace: Trace, guide: Program) -> None:
+    """A draw of the guide is as many numbers as the model takes."""
+    for site in sample_sites(guide_trace):
+        other: Site = model_trace.nodes.get(site["name"])
+        if other is not None and site["fn"].event_shape != other["fn"].event_shape:
+            drawn, taken = tuple(site["fn"].event_shape), tuple(other["fn"].event_shape)
+            raise InputError(
+                f"Site '{site['name']}' is of event shape {drawn} in the guide, {describe(site['fn'])}, and of event "
+                f"shape {taken} in the model, {describe(other['fn'])}.\n  {_shape_remedy(drawn, taken, guide)}"
+            )
+
+
+def _shape_remedy(drawn: tuple[int, ...], taken: tuple[int, ...], guide: Program) -> str:
+    if len(drawn) != len(taken):
+        return "Numbers that belong to one datum are one draw: dist.Normal(...).to_event(1)."
+    if len(taken) == 1 and callable(getattr(guide, "outputs", None)):
+        outputs = f"{type(guide).__name__}.outputs({taken[0]})"
+        return f"Choose an encoder of {outputs} outputs, or a prior of {drawn[0]} latents."
+    return "Choose a prior and a guide of one number of latents."
 
 
 def _check_supports(model_trace: Trace, guide_trace: Trace) -> None:

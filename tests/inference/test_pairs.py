@@ -323,6 +323,37 @@ def test_a_prior_that_is_none_is_refused_for_its_own_reason(
     assert "Check the shapes" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("decoded", "prior", "outputs", "message"),
+    [
+        (
+            10,
+            10,
+            10,
+            r"\(5,\) in the guide.*\(10,\) in the model, Normal\.\n.* AmortizedNormal\.outputs\(10\) outputs, or a pr",
+        ),
+        (5, 10, 10, r"\(5,\) in the guide.*\(10,\) in the model"),
+        (10, 10, 2, r"\(1,\) in the guide.*\(10,\) in the model"),
+        (10, 5, 20, r"\(10,\) in the guide.*\(5,\) in the model"),
+    ],
+)
+def test_a_latent_of_another_size_is_not_blamed_on_the_decoder(
+    decoded: int, prior: int, outputs: int, message: str
+) -> None:
+    model, guide = VAE(StandardNormal(prior), MLP(decoded, 16), Bernoulli()), AmortizedNormal(MLP(16, outputs))
+    with pytest.raises(InputError, match=f"Site 'z' is of event shape {message}"):
+        fit(model, guide, torch.ones(20, 16))
+
+
+def test_as_many_data_as_latents_do_not_hide_a_missing_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StandardNormal, "forward", without_event)
+    model, guide = VAE(StandardNormal(2), MLP(2, 16), Bernoulli()), AmortizedNormal(MLP(16, 4))
+    with pytest.raises(
+        InputError, match=r"\(2,\) in the guide.*event shape \(\) in the model, Normal.\n.*to_event\(1\)"
+    ):
+        fit(model, guide, torch.ones(2, 16))
+
+
 def test_data_of_another_number_of_tensors_than_the_pair_takes_are_refused_by_that() -> None:
     x, labels = torch.ones(10, 16), torch.zeros(10).long()
     pair = VAE(StandardNormal(2), MLP(2, 16), Bernoulli()), AmortizedNormal(MLP(16, 4))
