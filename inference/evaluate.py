@@ -13,6 +13,7 @@ from .estimators import Estimate, Estimator
 from .pair import Pair, check_observed, check_plate, inspect
 from .parameters import private_parameters
 from .randomness import forked_rng, random_streams
+from .ready import check_estimate
 from .sites import Program
 
 DRAWS_AT_ONCE = 2**14
@@ -53,7 +54,8 @@ def evaluate(
         parts: list[Estimate] = []
         for batch in batches:
             with pyro.validation_enabled(not parts):  # the estimator's own checks, once
-                parts.append(bound.estimate(model, guide, *batch))
+                part = bound.estimate(model, guide, *batch)
+            parts.append(part if parts else check_estimate(part, bound, len(batch[0])))
     sizes = torch.tensor([len(part.bound) for part in parts], dtype=torch.float64)
     kl_global = torch.stack([part.kl_global.cpu() for part in parts])
     return Estimate(

@@ -42,11 +42,34 @@ def ready(
 def _estimate(model: Program, guide: Program, estimator: Estimator, batch: Batch) -> Estimate:
     with pyro.validation_enabled(True):
         try:
-            return estimator.estimate(model, guide, *batch)
+            return check_estimate(estimator.estimate(model, guide, *batch), estimator, len(batch[0]))
         except InputError:
             raise
         except (ValueError, RuntimeError, NotImplementedError) as error:
             raise InputError(f"The pair is not one that Pyro can train: {error}") from error
+
+
+def check_estimate(estimate: Any, estimator: Estimator, batch_size: int) -> Estimate:
+    """Check that an estimator has returned what one is to return.
+
+    Raises:
+        InputError: it is no :class:`Estimate`, or a part of it is of a wrong shape; the part is named.
+    """
+    rule = f"{type(estimator).__name__}.estimate is to return an Estimate"
+    if not isinstance(estimate, Estimate):
+        raise InputError(
+            f"{rule}; it returned a {type(estimate).__name__}.\n"
+            "  Where all is sampled, return Estimate.of(draws, bound, surrogate), the bound of shape (B,)."
+        )
+    per_datum = dict.fromkeys(("bound", "reconstruction", "kl"), (batch_size,))
+    for name, shape in {**per_datum, "surrogate": (), "kl_global": ()}.items():
+        found = tuple(getattr(getattr(estimate, name), "shape", ()))
+        if found != shape:
+            raise InputError(
+                f"{rule} whose {name} is of shape {'(B,)' if shape else '()'}, {shape} for this batch; it is of "
+                f"shape {found}.\n  A mean over draws of shape (L, B) is .mean(0)."
+            )
+    return estimate
 
 
 def _check_same(pair: Pair, again: Pair) -> None:

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pyro
@@ -27,6 +28,7 @@ from aevb.inference import (
     REINFORCE,
     SCHEDULES,
     DivergenceError,
+    Estimate,
     Training,
     evaluate,
     fit,
@@ -597,6 +599,41 @@ def test_a_bad_pixel_in_any_batch_is_named_by_row_and_pixel(value: float, messag
     images[123, 7] = value
     with pytest.raises(InputError, match=message):
         fit(*small_pair(), images, batch_size=50)
+
+
+class Wrong(L_A):
+    """L_A, but for what ``change`` makes of it."""
+
+    change: Callable[[Estimate], Any]
+
+    def estimate(self, *pair: Any, **kwargs: Any) -> Estimate:
+        return type(self).change(super().estimate(*pair, **kwargs))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda e: e.bound,
+            r"Wrong\.estimate is to return an Estimate; it returned a Tensor\.\n.*Estimate\.of\(.*\(B,\)",
+        ),
+        (lambda e: replace(e, bound=e.bound.mean()), r"bound is of shape \(B,\), \(100,\) .* shape \(\)"),
+        (
+            lambda e: replace(e, bound=e.bound.expand(3, -1)),
+            r"bound is of shape \(B,\), .* shape \(3, 100\)\.\n.*\.mean\(0\)",
+        ),
+        (lambda e: replace(e, kl=e.kl[:5]), r"kl is of shape \(B,\), \(100,\) for this batch; it is of shape \(5,\)"),
+        (lambda e: replace(e, surrogate=e.bound), r"surrogate is of shape \(\), .* shape \(100,\)"),
+    ],
+)
+def test_an_estimator_that_returns_something_else_is_told_what_to_return(
+    change: Any, message: str, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Wrong, "change", staticmethod(change), raising=False)
+    with pytest.raises(InputError, match=message):
+        fit(*small_pair(), images, estimator=Wrong())
+    with pytest.raises(InputError, match=message.replace("100", "250")):
+        evaluate(*small_pair(), images, estimator=Wrong())
 
 
 def test_real_valued_pixels_must_be_finite(images: Tensor) -> None:
