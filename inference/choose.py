@@ -20,6 +20,15 @@ def make_estimator(estimator: str | Estimator, *, samples: int | None = None, be
         if samples is not None or beta is not None:
             raise InputError("samples and beta are the estimator's own: give them to it, or give its name.")
         return estimator
+    _check_is_name(estimator)
     make: Any = ESTIMATORS[check_name("estimator", estimator, ESTIMATORS)]
     settings = {"samples": samples, "beta": beta}
     return make(**{name: value for name, value in settings.items() if value is not None})
+
+
+def _check_is_name(estimator: Any) -> None:
+    if isinstance(estimator, type) and issubclass(estimator, Estimator):
+        name = estimator.__name__
+        raise InputError(f"{name} is the class: make an instance, {name}(), or give its name.")
+    if not isinstance(estimator, str):
+        raise InputError(f"An estimator is a name or an Estimator; this is a {type(estimator).__name__}.")

@@ -3,8 +3,11 @@
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
+
+from ..models.errors import InputError
 
 Schedule = Callable[[float], float]
 
@@ -25,3 +28,17 @@ SCHEDULES: dict[str, Schedule] = {
     "cosine": lambda t: (1 + math.cos(math.pi * t)) / 2,
 }
 """The learning rate's factor at the share t of all steps done, from 0 to 1."""
+
+
+def check_is_name(optimizer: Any) -> None:
+    """Check that an optimizer is given by name, which its parameters are then given to.
+
+    Raises:
+        InputError: it is one of PyTorch's, or anything else.
+    """
+    if not isinstance(optimizer, str):
+        own = optimizer.__name__ if isinstance(optimizer, type) else f"an instance of {type(optimizer).__name__}"
+        raise InputError(
+            f"An optimizer is given by name, and its learning rate beside it; this is {own}.\n"
+            f"  Known: {', '.join(OPTIMIZERS)}."
+        )

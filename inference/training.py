@@ -18,7 +18,7 @@ from .engines import CannotReplay, Engine, Loop, Step, WrongReplay, make_engine,
 from .estimators import Estimator
 from .evaluate import evaluate
 from .history import History, Row
-from .optimizers import LEARNING_RATES, OPTIMIZERS, SCHEDULES
+from .optimizers import LEARNING_RATES, OPTIMIZERS, SCHEDULES, check_is_name
 from .parameters import private_parameters
 from .randomness import forked_rng, random_state, random_streams, set_random_state
 from .ready import ready, remember
@@ -67,6 +67,7 @@ class Training:
         check_at_least(0.0, "weight_decay", weight_decay)
         check_at_least(1, "patience", 1 if patience is None else patience)
         check_seed("seed", seed)
+        check_is_name(optimizer)
         self.learning_rate = LEARNING_RATES[check_name("optimizer", optimizer, OPTIMIZERS)]
         if learning_rate is not None:
             self.learning_rate = check_at_least(0.0, "learning_rate", learning_rate)
