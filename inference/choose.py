@@ -1,5 +1,6 @@
 """Estimators, by name."""
 
+from collections.abc import Iterable, Mapping
 from inspect import isabstract
 from typing import Any
 
@@ -24,6 +25,26 @@ def make_estimator(estimator: str | Estimator, *, samples: int | None = None, be
     make: Any = ESTIMATORS[check_name("estimator", estimator, ESTIMATORS)]
     settings = {"samples": samples, "beta": beta}
     return make(**{name: value for name, value in settings.items() if value is not None})
+
+
+def make_estimators(estimators: Mapping[str, str | Estimator] | Iterable[str | Estimator]) -> dict[str, Estimator]:
+    """Several estimators, each as :func:`make_estimator` takes it: under names of one's own, or under theirs.
+
+    Raises:
+        InputError: one is none, or two are of one name.
+    """
+    if isinstance(estimators, Mapping):
+        return {name: make_estimator(estimator) for name, estimator in estimators.items()}
+    several = [estimators] if isinstance(estimators, str | Estimator) else estimators
+    named: dict[str, Estimator] = {}
+    for estimator in map(make_estimator, several):
+        name = type(estimator).__name__
+        if name in named:
+            raise InputError(
+                f"Two of the estimators are {name}: name them, as in {{'{name} 1': {name}(samples=1), ...}}."
+            )
+        named[name] = estimator
+    return named
 
 
 def _check_is_name(estimator: Any) -> None:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..models.errors import InputError, check_at_least
 from .batches import Batch
+from .choose import make_estimators
 from .estimators import Estimator
 from .estimators.references import references
 from .evaluate import as_evaluated
@@ -88,7 +89,7 @@ def gradient_noise(
     model: Program,
     guide: Program,
     batch: Batch | Tensor,
-    estimators: Mapping[str, Estimator],
+    estimators: Mapping[str, str | Estimator] | Iterable[str | Estimator],
     *,
     draws: int = 200,
     effort: int = 4,
@@ -106,7 +107,7 @@ def gradient_noise(
     Args:
         model, guide: any Pyro pair. It is run in evaluation mode, and nothing of it is changed.
         batch: the minibatch, whose noise (binarisation) has been drawn.
-        estimators: to be compared, by any names.
+        estimators: to be compared: names or instances, in a list or by names of your own, as in ``{"mine": STL()}``.
         draws: of each gradient, at least 20, rounded up to a multiple of ten.
         effort: how many times as many draws of z a reference has as any estimator of its target, at least.
         exact: the bound of a batch ``(B,)`` in nats, differentiable by the parameters.
@@ -129,15 +130,16 @@ def gradient_noise(
         [('L_A', 'model'), ('L_A', 'guide'), ('STL', 'model'), ('STL', 'guide')]
     """
     batch = (batch,) if isinstance(batch, Tensor) else tuple(batch)
+    compared = make_estimators(estimators)
     size = -(-check_at_least(2 * GROUPS, "draws", draws) // GROUPS)
     check_at_least(1, "effort", effort)
     with _quiet(model, guide, seed):
         pair = inspect(model, guide, batch)
         sampler = _Sampler(model, guide, batch, pair)
-        seconds = _time(sampler, estimators)
-        truths = _Truths(sampler, list(estimators.values()), size, effort, exact)
+        seconds = _time(sampler, compared)
+        truths = _Truths(sampler, list(compared.values()), size, effort, exact)
         rows = []
-        for name, estimator in estimators.items():
+        for name, estimator in compared.items():
             sample = sampler.sample(estimator, size)
             target = estimator.target
             for role, parameters in (("model", pair.model_parameters), ("guide", pair.guide_parameters)):
@@ -151,13 +153,16 @@ def gradient_noise(
 
 
 def refusals(
-    model: Program, guide: Program, batch: Batch | Tensor, estimators: Mapping[str, Estimator]
+    model: Program,
+    guide: Program,
+    batch: Batch | Tensor,
+    estimators: Mapping[str, str | Estimator] | Iterable[str | Estimator],
 ) -> dict[str, str]:
-    """Which estimators refuse a pair, and why."""
+    """Which estimators, given as :func:`gradient_noise` takes them, refuse a pair, and why."""
     batch = (batch,) if isinstance(batch, Tensor) else tuple(batch)
     refused = {}
     with _quiet(model, guide, 0), pyro.validation_enabled(True):
-        for name, estimator in estimators.items():
+        for name, estimator in make_estimators(estimators).items():
             try:
                 estimator.fresh().estimate(model, guide, *batch)
             except InputError as error:

@@ -214,3 +214,32 @@ def test_bad_settings_are_named(
 ) -> None:
     with pytest.raises(InputError, match=message):
         gradient_noise(oracle, guide, x, {"L_A": L_A()}, **settings)
+
+
+@pytest.mark.parametrize(
+    "estimators", [["L_A", "STL"], {"L_A": "L_A", "STL": STL()}, [L_A(), "STL"]], ids=["list", "mapping", "both"]
+)
+def test_estimators_to_compare_are_names_or_instances(
+    estimators: Any, oracle: LinearGaussian, guide: AmortizedNormal, x: Tensor
+) -> None:
+    def figures(estimators: Any) -> list[tuple[str, str, float]]:
+        return [(r.estimator, r.part, r.variance) for r in gradient_noise(oracle, guide, x, estimators, draws=20)]
+
+    assert figures(estimators) == figures({"L_A": L_A(), "STL": STL()})
+    assert refusals(oracle, guide, x, estimators) == {}
+
+
+@pytest.mark.parametrize(
+    ("estimators", "message"),
+    [
+        (["L_C"], "There is no estimator 'L_C'. Did you mean"),
+        ({"mine": L_A}, r"L_A is the class: make an instance, L_A\(\)"),
+        ([L_A(), L_A(samples=5)], r"Two of the estimators are L_A: name them, as in \{'L_A 1'"),
+    ],
+)
+def test_estimators_to_compare_that_are_none_are_refused(
+    estimators: Any, message: str, oracle: LinearGaussian, guide: AmortizedNormal, x: Tensor
+) -> None:
+    for call in (gradient_noise, refusals):
+        with pytest.raises(InputError, match=message):
+            call(oracle, guide, x, estimators)  # type: ignore[operator]
