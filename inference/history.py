@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,13 @@ class History:
     engine_note: str = ""
     stopped: str = "epochs done"
     best_epoch: int | None = None
+
+    def __repr__(self) -> str:
+        """Epochs, the figures of the last, how it was computed, and why it stopped."""
+        last = self.rows[-1] if self.rows else {}
+        measured = ("train_elbo", "validation_elbo", "test_elbo")
+        figures = [f"{name} {last[name]:.4g}" for name in measured if not isnan(last.get(name, nan))]
+        return f"History({', '.join([f'epochs {len(self)}', *figures, f'engine {self.engine}'])}; {self.stopped})"
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..models.errors import InputError
 from .batches import Batch, Data
+from .brief import brief
 from .estimators import L_A
 from .evaluate import DRAWS_AT_ONCE, held_out
 from .pair import Pair
@@ -27,6 +28,10 @@ class LogEvidence:
     standard_errors: Tensor
     effective_sample_sizes: Tensor
     samples: int
+
+    def __repr__(self) -> str:
+        """Their mean and its standard error over the data."""
+        return f"LogEvidence({brief(self.values)}; n={len(self.values)}, samples={self.samples})"
 
     def mean(self) -> float:
         """Nats per datum."""

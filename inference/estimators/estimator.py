@@ -11,6 +11,7 @@ from pyro.infer.enum import get_importance_trace
 from torch import Tensor
 
 from ...models.errors import InputError, check_at_least
+from ..brief import brief
 from ..draws import Draws, Latent, Link, draw
 from ..randomness import forked_rng
 from ..sites import Program, describe, sample_sites
@@ -69,6 +70,13 @@ class Estimate:
     def elbo(self) -> Tensor:
         """The evidence lower bound at beta = 1, ``(B,)``."""
         return self.reconstruction - self.kl - self.kl_global
+
+    def __repr__(self) -> str:
+        """Means and their standard errors over the data, in nats per datum."""
+        parts = ("bound", "elbo", "reconstruction", "kl")
+        figures = [f"{name} {brief(getattr(self, name))}" for name in parts]
+        world = [f"kl_global {self.kl_global.item():.4g}"] if self.kl_global.any() else []
+        return f"Estimate({', '.join(figures + world)}; n={len(self.bound)})"
 
 
 class Estimator(Trace_ELBO, ABC):

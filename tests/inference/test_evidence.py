@@ -1,6 +1,7 @@
 """log p(x), bounds on held-out data, and what latents carry: against the oracle."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pyro
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from aevb.data import load
 from aevb.guides import AmortizedNormal, ExactPosterior
-from aevb.inference import L_B, active_units, evaluate, kl_per_latent, log_evidence
+from aevb.inference import L_B, History, active_units, evaluate, fit, kl_per_latent, log_evidence
 from aevb.models import MLP, VAE, Bernoulli, InputError, LinearGaussian, StandardNormal
 
 
@@ -163,3 +164,28 @@ def test_a_split_of_aevb_data_is_data() -> None:
     digits = load("digits")
     model, guide = VAE(StandardNormal(2), MLP(2, 64), Bernoulli()), AmortizedNormal(MLP(64, 4))
     assert log_evidence(model, guide, digits.test, samples=10).values.shape == (360,)
+
+
+def test_results_and_data_are_shown_on_a_line_and_compared_as_before() -> None:
+    digits = load("digits")
+    model, guide = VAE(StandardNormal(2), MLP(2, 64), Bernoulli()), AmortizedNormal(MLP(64, 4))
+    history = fit(model, guide, digits.train, epochs=2, validation=digits.test)
+    bound, evidence = evaluate(model, guide, digits.test), log_evidence(model, guide, digits.test, samples=10)
+    error = bound.bound.std().item() / math.sqrt(360)
+    assert repr(bound).startswith(f"Estimate(bound {bound.bound.mean().item():.4g} ± {error:.2g}, elbo ")
+    assert repr(bound).endswith("; n=360)")
+    assert repr(evidence) == (f"LogEvidence({evidence.mean():.4g} ± {evidence.standard_error:.2g}; n=360, samples=10)")
+    last = history.rows[-1]
+    assert repr(history) == (
+        f"History(epochs 2, train_elbo {last['train_elbo']:.4g}, validation_elbo {last['validation_elbo']:.4g}, "
+        "engine svi; epochs done)"
+    )
+    assert repr(History()) == "History(epochs 0, engine svi; epochs done)"
+    assert repr(digits.train) == "Split(n=1437, shape=(8, 8), binarisation='dynamic', labelled)"
+    assert repr(digits.train.labelled(per_class=5)) == f"Labelled({digits.train}, known=50)"
+    assert repr(digits).startswith("DataSet('digits', shape=(8, 8), binarisation='dynamic'; ")
+    assert repr(digits).endswith("1,437 train, 0 validation, 360 test)")
+    assert history == replace(history)
+    with_one = repr(evaluate(model, guide, torch.ones(1, 64)))
+    assert "±" not in with_one
+    assert with_one.endswith("; n=1)")

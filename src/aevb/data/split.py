@@ -46,6 +46,11 @@ class Split:
     def __len__(self) -> int:
         return len(self.pixels if self.rows is None else self.rows)
 
+    def __repr__(self) -> str:
+        """Its size and kind, and no pixels."""
+        labels = "" if self.labels is None else ", labelled"
+        return f"Split(n={len(self)}, shape={self.shape}, binarisation={self.binarisation!r}{labels})"
+
     def batch(self, indices: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The rows ``indices`` as floats, ``(B, P)``; dynamic binarisation draws from ``generator``."""
         indices = indices.to(self.pixels.device)
@@ -131,6 +136,10 @@ class Labelled:
     def __len__(self) -> int:
         return len(self.split)
 
+    def __repr__(self) -> str:
+        """The split, and how many labels are known."""
+        return f"Labelled({self.split}, known={int((self.labels >= 0).sum())})"
+
     def batch(self, indices: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """The rows ``indices``, ``(B, P)``, and their labels, ``(B,)``."""
         x = self.split.batch(indices, generator)
@@ -151,6 +160,10 @@ class DataSet:
     validation: Split | None
     how: str
     binarisation_seed: int
+
+    def __repr__(self) -> str:
+        """Its name and kind, and how it was made."""
+        return f"DataSet({self.name!r}, shape={self.shape}, binarisation={self.binarisation!r}; {self.how})"
 
     def __iter__(self) -> Iterator[Split]:
         return iter(split for split in (self.train, self.validation, self.test) if split is not None)
