@@ -77,19 +77,20 @@ def make_parser() -> argparse.ArgumentParser:
         ("likelihoods", [Config.likelihood]),
     ):
         help = f"{_named(axis.removesuffix('s'))} (default: {' '.join(default)})"
-        compare.add_argument(f"--{axis}", nargs="+", default=default, metavar="NAME", help=help)
+        compare.add_argument(f"--{axis}", nargs="+", default=[], metavar="NAME", help=help)
     help = f"N_z (default: {Config.latents})"
-    compare.add_argument("--latents", nargs="+", type=int, default=[Config.latents], metavar="D", help=help)
-    compare.add_argument("--seeds", type=_positive, default=3, metavar="N", help="paired repetitions (default: 3)")
+    compare.add_argument("--latents", nargs="+", type=int, default=[], metavar="D", help=help)
+    compare.add_argument("--seeds", type=_positive, metavar="N", help="paired repetitions (default: 3)")
     compare.add_argument("--workers", type=_positive, metavar="N", help="runs at a time (default: one a core)")
     train = commands.add_parser("train", help="train one combination")
     for part in ("estimator", "prior", "guide", "likelihood"):
         _option(train, part, _named(part), metavar="NAME")
     _option(train, "latents", "N_z", type=int, metavar="D")
+    resume = "go on in --out from where it stopped; options that are not given are as they were there"
     for command in (compare, train):
         _common(command)
         command.add_argument("--out", metavar="DIR", help="the folder to write to (default: the next under runs/)")
-        command.add_argument("--resume", action="store_true", help="go on in --out from where it stopped")
+        command.add_argument("--resume", action="store_true", help=resume)
     evaluate = commands.add_parser("evaluate", help="log p(x), bounds and latents of a run")
     evaluate.add_argument("run", metavar="RUN", help="a run's folder")
     evaluate.add_argument("--checkpoint", default="last", help="last, best or epoch-N (default: last)")

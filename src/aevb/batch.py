@@ -6,7 +6,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from multiprocessing import Manager
 from pathlib import Path
 from queue import Queue
@@ -17,12 +17,15 @@ from joblib import Parallel, delayed, parallel_config
 from .checkpoints import read_config
 from .compare import AXES, run_name
 from .config import Config
-from .files import read_metrics, write_table
+from .files import atomic, read_metrics, write_json, write_table
 from .inference import DivergenceError
 from .inference.history import Row
 from .models import InputError
 from .progress import Reporter
 from .runs import RESULT_COLUMNS, Result, Run, cached_data
+
+PLAN = "plan.json"
+"""In a comparison's folder: its runs in order, begun or not, each by what varies."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ def run_all(configs: list[Config], out: Path, workers: int, reporter: Reporter) 
     """Train all, as many at a time as there are workers, each on its configured threads.
 
     Finished runs are not repeated, interrupted ones go on from their last checkpoint, and one that fails does not stop
-    the others. ``results.csv`` and ``curves.csv`` hold what is finished, at any time.
+    the others. ``results.csv`` and ``curves.csv`` hold what is finished, at any time, in the order of ``configs``.
 
     Raises:
         KeyboardInterrupt: after Ctrl-C, once every run has kept its last good state.
@@ -50,8 +53,14 @@ def run_all(configs: list[Config], out: Path, workers: int, reporter: Reporter) 
     def folder(config: Config) -> Path:
         return out / "runs" / run_name(config)
 
+    for config in configs:
+        if result := finished(config, folder(config)):
+            outcomes[run_name(config)] = Outcome(config, folder(config), result)
+            reporter.finish(run_name(config))
+    _write([outcomes[name] for name in map(run_name, configs) if name in outcomes], out)
+    left = [config for config in configs if run_name(config) not in outcomes]
     with _listening(reporter, workers) as (say, stopped):
-        tasks = (delayed(_train)(config, folder(config), say, stopped) for config in configs)
+        tasks = (delayed(_train)(config, folder(config), say, stopped) for config in left)
         with parallel_config(backend="loky", n_jobs=workers, inner_max_num_threads=configs[0].threads or 1):
             for outcome in Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch=workers)(tasks):
                 outcomes[outcome.folder.name] = outcome
@@ -60,6 +69,34 @@ def run_all(configs: list[Config], out: Path, workers: int, reporter: Reporter) 
         if stopped():
             raise KeyboardInterrupt
     return [outcomes[run_name(config)] for config in configs]
+
+
+def planned(out: Path, parts: str | None) -> list[Config]:
+    """The runs of a comparison's folder, in order; where it has no plan, those that have begun.
+
+    Raises:
+        InputError: there is a plan, but it is damaged, or no run of it has begun, so that its settings are not known.
+    """
+    begun = [read_config(path.parent, parts) for path in (out / "runs").glob("*/config.yaml")]
+    if not (out / PLAN).exists():
+        return sorted(begun, key=lambda config: (config.seed, run_name(config)))
+    if not begun:
+        raise InputError(f"No run of {out} has begun: there is nothing to go on with. Start again in a new folder.")
+    try:
+        return [replace(begun[0], **run) for run in json.loads((out / PLAN).read_text())["runs"]]
+    except (ValueError, LookupError, TypeError) as error:
+        raise InputError(f"{out / PLAN} is damaged. Remove it to go on with the runs that have begun.") from error
+
+
+def write_plan(configs: list[Config], out: Path) -> None:
+    """Write what :func:`planned` reads."""
+    out.mkdir(parents=True, exist_ok=True)
+    with atomic(out / PLAN) as part:
+        write_json(part, {"runs": [_varied(config) for config in configs]})
+
+
+def _varied(config: Config) -> dict[str, Any]:
+    return {axis: getattr(config, axis) for axis in (*AXES, "seed")}
 
 
 def finished(config: Config, folder: Path) -> Result | None:
@@ -74,12 +111,20 @@ def finished(config: Config, folder: Path) -> Result | None:
     for field in fields(Config):
         old, new = getattr(before, field.name), getattr(config, field.name)
         if old != new and field.name not in ("device", "threads", "tensorboard"):
+            flag = f"--{field.name.replace('_', '-')}"
             raise InputError(
-                f"{folder} was started with --{field.name.replace('_', '-')} {old}, not {new}. "
-                f"Repeat what it was started with, or name a new folder."
+                f"{folder} was started with {flag} {_typed(old)}, not {_typed(new)}. "
+                f"Leave out {flag} to go on with what it was started with, or name a new folder."
             )
     path = folder / "result.json"
     return json.loads(path.read_text()) if path.exists() else None
+
+
+def _typed(value: Any) -> str:
+    """The value of an option as it is typed: ``200 100`` for two layers."""
+    return (
+        " ".join(map(str, value if isinstance(value, tuple) else [value])) if value not in (None, ()) else "(nothing)"
+    )
 
 
 def _train(config: Config, folder: Path, say: "_Say", stopped: Callable[[], bool]) -> Outcome:
@@ -114,7 +159,7 @@ def _write(outcomes: list[Outcome], out: Path) -> None:
     for row in rows:
         del row["kl_per_latent"], row["how"]
     write_table(out / "results.csv", rows)
-    keys = [{axis: getattr(o.config, axis) for axis in AXES} | {"seed": o.config.seed} for o in done]
+    keys = [_varied(o.config) for o in done]
     write_table(
         out / "curves.csv", [key | row for key, o in zip(keys, done, strict=True) for row in read_metrics(o.folder)]
     )

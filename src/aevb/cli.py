@@ -15,10 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 from .amortisation import amortisation
-from .batch import Outcome, finished, run_all
+from .batch import Outcome, finished, planned, run_all, write_plan
 from .build import make_estimator
 from .checkpoints import load_run, read_config
 from .compare import (
+    AXES,
     Difference,
     Summary,
     after_equal_seconds,
@@ -47,6 +48,8 @@ GAPS = {
 }
 FEW_DIFFERENCES = 9
 """Said in a sentence each; more of them are a table."""
+ESTIMATORS, SEEDS = ("L_A", "L_B"), 3
+"""Of a comparison that names none."""
 COMPARED_DRAWS = 100
 """Draws of each gradient for a comparison's report."""
 
@@ -170,25 +173,21 @@ def _print_gradients(rows: list[Row], last: str) -> None:
 
 def compare(arguments: argparse.Namespace) -> int:
     """``aevb compare``."""
-    axes = {
-        "estimator": arguments.estimators,
-        "prior": arguments.priors,
-        "guide": arguments.guides,
-        "likelihood": arguments.likelihoods,
-        "latents": arguments.latents,
-    }
-    base = replace(_config(arguments), latents=arguments.latents[0])
-    base = replace(base, threads=base.threads or 1)  # the same result with any number of workers
-    for axis, values in axes.items():
-        if twice := sorted({str(value) for value in values if values.count(value) > 1}):
-            option = f"--{axis.removesuffix('s')}s"
-            raise InputError(f"{option} {', '.join(twice)} is named twice: a combination is run once for each seed.")
-    configs = combinations(base, axes, arguments.seeds)
-    for config in configs[: len(configs) // arguments.seeds]:
+    _check_named_once(arguments)
+    before = planned(_existing(arguments.out), arguments.parts) if arguments.resume else []
+    base = _base(arguments, before)
+    before = [replace(base, **{name: getattr(config, name) for name in (*AXES, "seed")}) for config in before]
+    named = _grid(arguments, base, before)
+    for config in {replace(config, seed=base.seed): None for config in named}:
         Run(config, cached_data(config))  # says what is wrong before anything is written
-    out = _existing(arguments.out) if arguments.resume else fresh_folder(arguments.out, f"compare-{base.data_name}")
-    for config in configs:
-        finished(config, out / "runs" / run_name(config))
+    out = Path(arguments.out) if arguments.resume else fresh_folder(arguments.out, f"compare-{base.data_name}")
+    known = sorted(dict.fromkeys([*before, *named]), key=lambda config: config.seed)
+    done = {config for config in known if finished(config, out / "runs" / run_name(config))}
+    configs = [config for config in known if config in done or config in named]
+    if left := [run_name(config) for config in known if config not in configs]:
+        text = f"Not finished, and not gone on with here: {', '.join(left)}. aevb compare --out {out} --resume does."
+        Console(stderr=True, highlight=False).print(text, soft_wrap=True, markup=False)
+    write_plan(known, out)
     workers = min(arguments.workers or (1 if _on_cuda(base) else cpu_count()), len(configs))
     with Reporter(len(configs)) as reporter:
         outcomes = run_all(configs, out, workers, reporter)
@@ -196,6 +195,46 @@ def compare(arguments: argparse.Namespace) -> int:
     if len(failed) < len(outcomes):
         _report([outcome for outcome in outcomes if outcome.result], out, base, arguments.command_line)
     return 1 if failed else 0
+
+
+def _check_named_once(arguments: argparse.Namespace) -> None:
+    for axis, values in _axes(arguments).items():
+        if twice := sorted({str(value) for value in values if values.count(value) > 1}):
+            option = f"--{axis.removesuffix('s')}s"
+            raise InputError(f"{option} {', '.join(twice)} is named twice: a combination is run once for each seed.")
+
+
+def _axes(arguments: argparse.Namespace) -> dict[str, list[Any]]:
+    """What is named on the command line for each axis; nothing, where it is not given."""
+    return {axis: getattr(arguments, f"{axis.removesuffix('s')}s") for axis in AXES}
+
+
+def _base(arguments: argparse.Namespace, before: list[Config]) -> Config:
+    """What all runs of a comparison share: what is given, then what those before have.
+
+    The first seed stays: runs of one combination are paired in the order of their seeds.
+    """
+    given = {name: value for name, value in _given(arguments).items() if name not in AXES}
+    base = replace(before[0] if before else Config(), **given)
+    if before and base.seed != before[0].seed:
+        raise InputError(
+            f"{arguments.out} was started with --seed {before[0].seed}, not {base.seed}. Leave out --seed; "
+            "more seeds after the first are had by --seeds N."
+        )
+    return replace(base, threads=base.threads or 1)  # the same result with any number of workers
+
+
+def _grid(arguments: argparse.Namespace, base: Config, before: list[Config]) -> list[Config]:
+    """Every combination of what is named; what is not is as in the runs before, or the default."""
+    axes = _axes(arguments)
+    if before and not any(axes.values()):
+        points = dict.fromkeys(replace(config, seed=base.seed) for config in before)
+        more = [replace(point, seed=base.seed + n) for n in range(arguments.seeds or 0) for point in points]
+        return more or before
+    default = [replace(base, estimator=estimator) for estimator in ESTIMATORS]
+    for axis, values in axes.items():
+        axes[axis] = values or list(dict.fromkeys(getattr(config, axis) for config in before or default))
+    return combinations(base, axes, arguments.seeds or len({config.seed for config in before}) or SEEDS)
 
 
 def _report(outcomes: list[Outcome], out: Path, base: Config, command: str) -> None:
@@ -283,9 +322,7 @@ def _given(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _config(arguments: argparse.Namespace) -> Config:
-    return Config(
-        **{name: value for name, value in _given(arguments).items() if name != "latents" or isinstance(value, int)}
-    )
+    return Config(**_given(arguments))
 
 
 def _existing(out: str | None) -> Path:

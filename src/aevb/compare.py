@@ -45,6 +45,10 @@ class Summary:
     label: str
     results: list[Result]
 
+    @property
+    def seeds(self) -> set[int]:
+        return {row["seed"] for row in self.results}
+
     def mean(self, figure: str) -> float:
         return float(np.mean([row[figure] for row in self.results]))
 
@@ -86,6 +90,7 @@ def summaries(results: Iterable[Result]) -> list[Summary]:
 def pairings(groups: list[Summary]) -> Iterator[tuple[str, Summary, Summary]]:
     """Each combination with the one that differs in a single axis, where it has that axis's first value; labelled.
 
+    Without a seed that both have there is nothing to pair.
     Likelihoods are never compared: nats under different likelihoods are of different densities.
     """
     by_key = {group.key: group for group in groups}
@@ -95,7 +100,7 @@ def pairings(groups: list[Summary]) -> Iterator[tuple[str, Summary, Summary]]:
         first = groups[0].key[position]
         for group in groups:
             base = by_key.get((*group.key[:position], first, *group.key[position + 1 :]))
-            if group.key[position] != first and base:
+            if group.key[position] != first and base and group.seeds & base.seeds:
                 own, other = _value(axis, group.results[0]), _value(axis, base.results[0])
                 rest = " ".join(word for word in group.label.split(" ") if word != own)
                 yield f"{own} - {other}" + (f" ({rest})" if rest else ""), group, base

@@ -16,7 +16,10 @@ import yaml
 
 import aevb
 from aevb.__main__ import main
+from aevb.batch import write_plan
 from aevb.build import load_data
+from aevb.compare import RANKED, differences, summaries
+from aevb.config import Config
 from aevb.files import read_metrics
 from aevb.models import Conv, ConvTransposed, InputError
 
@@ -322,8 +325,59 @@ def test_a_comparison_goes_on_without_repeating_what_is_done(folder: Path, capsy
     assert compare("half", "--workers", "1", "--resume") == 0
     assert {p: p.stat().st_mtime_ns for p in done} == done
     assert table(folder / "half" / "results.csv") == table(folder / "all" / "results.csv")
-    assert compare("half", "--resume", "--epochs", "5") == 2
-    assert "was started with --epochs 4, not 5" in capsys.readouterr().err
+    assert compare("half", "--resume", "--epochs", "5", "--hidden", "8", "9") == 2
+    assert "was started with --hidden 8, not 8 9. Leave out --hidden to go on" in capsys.readouterr().err
+
+
+def test_fewer_parts_keep_the_runs_that_are_finished_and_none_named_goes_on_with_all(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compare = ["compare", "--workers", "1", "--out", "here"]
+    assert main([*compare, *SMALL, "--epochs", "2", "--seeds", "2"]) == 0
+    results = table(folder / "here" / "results.csv")
+    resume = [*compare, "--resume"]
+    assert main([*resume, "--estimators", "L_B", "--seeds", "1"]) == 0
+    assert table(folder / "here" / "results.csv") == results
+    assert "L_B - L_A, " in capsys.readouterr().out
+    with monkeypatch.context() as patch:
+        patch.setattr("aevb.progress.Reporter.epoch", lambda *_: signal.raise_signal(signal.SIGINT))
+        assert main([*resume, "--estimators", "STL", "DReG"]) == 130
+    assert table(folder / "here" / "results.csv") == results
+    capsys.readouterr()
+    assert main([*resume, "--estimators", "STL", "--latents", "2"]) == 0
+    assert (
+        "not gone on with here: DReG-StandardNormal-AmortizedNormal-Bernoulli-2-seed0, DReG" in capsys.readouterr().err
+    )
+    found = table(folder / "here" / "results.csv")
+    assert [(row["estimator"], row["seed"]) for row in found] == [(e, s) for s in "01" for e in ("L_A", "L_B", "STL")]
+    assert [row for row in found if row["estimator"] != "STL"] == results
+    assert main(resume) == 0
+    found = table(folder / "here" / "results.csv")
+    assert [row["estimator"] for row in found] == ["L_A", "L_B", "STL", "DReG"] * 2
+    assert {row["epochs"] for row in found} == {"2"}
+    assert len(table(folder / "here" / "curves.csv")) == 8 * 2
+    assert main([*resume, "--seed", "1"]) == 2
+    assert "was started with --seed 0, not 1. Leave out --seed" in capsys.readouterr().err
+    Path("here/plan.json").write_text("{")
+    assert main(resume) == 2
+    assert "plan.json is damaged. Remove it to go on" in capsys.readouterr().err
+    Path("here/plan.json").unlink()
+    assert main(resume) == 0
+    assert [row["estimator"] for row in table(folder / "here" / "results.csv")] == ["DReG", "L_A", "L_B", "STL"] * 2
+
+
+def test_what_has_no_seed_in_common_is_not_paired() -> None:
+    point = {"prior": "P", "guide": "G", "likelihood": "B", "latents": 2, "samples": 1}
+    rows = [point | {"estimator": e, "seed": s} | dict.fromkeys(RANKED, 0.0) for e, s in (("L_A", 0), ("L_B", 1))]
+    assert differences(summaries(rows)) == []
+
+
+def test_of_a_comparison_whose_runs_have_not_begun_nothing_is_known(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_plan([Config()], folder / "here")
+    assert main(["compare", "--out", "here", "--resume"]) == 2
+    assert "No run of here has begun" in capsys.readouterr().err
 
 
 def test_a_run_that_fails_is_reported_and_the_others_go_on(
