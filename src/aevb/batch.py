@@ -112,8 +112,11 @@ def finished(config: Config, folder: Path) -> Result | None:
         old, new = getattr(before, field.name), getattr(config, field.name)
         if old != new and field.name not in ("device", "threads", "tensorboard"):
             flag = f"--{field.name.replace('_', '-')}"
+            why = (
+                "The learning rate's schedule is over all of them: more are another run. " if flag == "--epochs" else ""
+            )
             raise InputError(
-                f"{folder} was started with {flag} {_typed(old)}, not {_typed(new)}. "
+                f"{folder} was started with {flag} {_typed(old)}, not {_typed(new)}. {why}"
                 f"Leave out {flag} to go on with what it was started with, or name a new folder."
             )
     path = folder / "result.json"

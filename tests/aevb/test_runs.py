@@ -162,7 +162,9 @@ def test_a_finished_run_is_not_trained_again_and_another_setting_is_refused(
     assert main(["train", "--out", "done", "--resume"]) == 0
     assert (folder / "done" / "checkpoint.pt").stat().st_mtime_ns == stamp
     assert main(["train", "--out", "done", "--resume", "--epochs", "9"]) == 2
-    assert "done was started with --epochs 6, not 9." in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "done was started with --epochs 6, not 9. The learning rate's schedule is over all of them" in error
+    assert "Leave out --epochs to go on with what it was started with, or name a new folder." in error
 
 
 def test_checkpoints_of_chosen_epochs_and_the_best_are_kept(folder: Path) -> None:
