@@ -6,6 +6,7 @@ import shlex
 import sys
 import warnings
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from . import __version__
@@ -20,11 +21,35 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
+    def commands(self) -> "dict[str, _Parser]":
+        """The parser of each command."""
+        (choices,) = (action.choices for action in self._actions if isinstance(action, argparse._SubParsersAction))
+        return dict(choices)
+
+    def options(self) -> list[str]:
+        """As they are typed."""
+        return [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
+
+    def refuse(self, unknown: list[str], command: str | None) -> NoReturn:
+        """Say of an argument that a command does not take where it belongs, or what is near."""
+        commands = self.commands()
+        parser = commands[command] if command else self
+        flag = next((argument.partition("=")[0] for argument in unknown if argument.startswith("-")), None)
+        if flag is None:
+            hint = ": --seeds is how many, --seed the first" if "--seeds" in parser.options() else ""
+            parser.error(f"{' '.join(unknown)} is one argument too many{hint}")
+        others = [f"aevb {name}" for name, other in commands.items() if flag in other.options() and name != command]
+        near = get_close_matches(flag, parser.options(), n=1)
+        elsewhere = f"; {' and '.join(others)} {'has' if len(others) == 1 else 'have'} it" if others else ""
+        parser.error(f"there is no option {flag} here{elsewhere}{f'. Did you mean {near[0]}?' if near else ''}")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code: 0, 1 for a failure, 2 for bad input, 130 after Ctrl-C."""
     parser = make_parser()
-    arguments = parser.parse_args(argv)
+    arguments, unknown = parser.parse_known_args(argv)
+    if unknown:
+        parser.refuse(unknown, arguments.command)
     if arguments.command is None:
         parser.print_help()
         return 0
@@ -64,7 +89,7 @@ def _run(arguments: argparse.Namespace) -> int:
         return 2 if isinstance(error, InputError) else 1
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> _Parser:
     """All commands and options. Options of a configuration that are not given are not in the result."""
     parser = _Parser(prog="aevb", description="Auto-encoding variational Bayes as pairs of Pyro programs.")
     parser.add_argument("--version", action="version", version=f"aevb {__version__}")
@@ -80,7 +105,7 @@ def make_parser() -> argparse.ArgumentParser:
         compare.add_argument(f"--{axis}", nargs="+", default=[], metavar="NAME", help=help)
     help = f"N_z (default: {Config.latents})"
     compare.add_argument("--latents", nargs="+", type=int, default=[], metavar="D", help=help)
-    compare.add_argument("--seeds", type=_positive, metavar="N", help="paired repetitions (default: 3)")
+    compare.add_argument("--seeds", type=_repetitions, metavar="N", help="paired repetitions (default: 3)")
     compare.add_argument("--workers", type=_positive, metavar="N", help="runs at a time (default: one a core)")
     train = commands.add_parser("train", help="train one combination")
     for part in ("estimator", "prior", "guide", "likelihood"):
@@ -168,10 +193,16 @@ def _option(command: argparse.ArgumentParser, name: str, help: str, **settings: 
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"at least 1 is needed, not {value}")
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a whole number, at least 1, is needed, not {text}")
+    return int(text)
+
+
+def _repetitions(text: str) -> int:
+    try:
+        return _positive(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}: --seeds is how many, --seed the first") from error
 
 
 if __name__ == "__main__":
