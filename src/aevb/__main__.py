@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import shlex
 import sys
 import warnings
@@ -85,8 +86,16 @@ def _run(arguments: argparse.Namespace) -> int:
             return commands[arguments.command](arguments)
     except (InputError, DivergenceError) as error:
         text = " ".join(line.strip() for line in str(error).splitlines())
-        print(f"aevb {arguments.command}: {text}", file=sys.stderr)
+        print(f"aevb {arguments.command}: {_as_typed(text, arguments)}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
+
+
+def _as_typed(text: str, arguments: argparse.Namespace) -> str:
+    """A message on a setting that was given, which calls it as Python does, with its name on the command line."""
+    name = re.match(r"(\w+) is (at least|at most|a whole number)", text)
+    if name is None or name[1] not in vars(arguments):
+        return text
+    return f"--{name[1].replace('_', '-')}{text.removeprefix(name[1])}"
 
 
 def make_parser() -> _Parser:

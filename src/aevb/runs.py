@@ -57,7 +57,8 @@ class Run:
         check_at_least(1, "threads", 1 if config.threads is None else config.threads)
         if config.batch_size > len(data.train):
             raise InputError(
-                f"batch_size is at most the number of training data, {len(data.train)}; it is {config.batch_size}."
+                f"--batch-size is at most the number of training data, {len(data.train)}; it is {config.batch_size}. "
+                f"Use --batch-size {len(data.train)} or less."
             )
         self.config = replace(config, threads=config.threads or torch.get_num_threads())
         self.model, self.guide = make_pair(config, data.shape, data.train)

@@ -66,9 +66,9 @@ def test_binary_latents_are_measured_by_those_that_can(folder: Path, capsys: pyt
         (["a", "--estimators", "LA"], "There is no estimator 'LA'. Did you mean L_A?"),
         (["a", "--estimators", "Renyi:alpha=x"], "Renyi:alpha takes float; it is 'x'"),
         (["a", "--checkpoints", "epoch-7"], "There is no checkpoint of the run 'epoch-7'. Did you mean epoch-1?"),
-        (["a", "--draws", "3"], "draws is at least 20; it is 3"),
-        (["a", "--batch-size", "0"], "batch_size is at least 1; it is 0"),
-        (["a", "--seed", "-1"], "seed is a whole number"),
+        (["a", "--draws", "3"], "--draws is at least 20; it is 3"),
+        (["a", "--batch-size", "0"], "--batch-size is at least 1; it is 0"),
+        (["a", "--seed", "-1"], "--seed is a whole number"),
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_written(
