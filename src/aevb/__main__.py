@@ -14,6 +14,8 @@ from . import __version__
 from .config import Config
 
 INTERRUPTED = 130
+REFINED_STEPS = 100
+"""Of ``evaluate --refine`` without a number."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -129,8 +131,11 @@ def make_parser() -> _Parser:
     evaluate.add_argument("run", metavar="RUN", help="a run's folder")
     evaluate.add_argument("--checkpoint", default="last", help="last, best or epoch-N (default: last)")
     evaluate.add_argument("--evidence-samples", type=int, default=5000, metavar="K", help="of log p(x) (default: 5000)")
-    help = "steps of Adam on q(z|x) of each of the first 1,000 test data: the amortisation gap (default: none)"
-    evaluate.add_argument("--refine", type=int, default=0, metavar="STEPS", help=help)
+    help = "the amortisation gap: steps of Adam on q(z|x) of each of the first 1,000 test data "
+    help += f"(default: none; --refine alone: {REFINED_STEPS})"
+    evaluate.add_argument(
+        "--refine", type=_steps, nargs="?", const=REFINED_STEPS, default=0, metavar="STEPS", help=help
+    )
     gradients = commands.add_parser(
         "gradients", help="noise, signal, bias and cost of estimators at a run's checkpoints"
     )
@@ -205,6 +210,15 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"a whole number, at least 1, is needed, not {text}")
     return int(text)
+
+
+def _steps(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"a number of steps is needed, not {text}; a run is named before it: RUN --refine"
+        ) from error
 
 
 def _repetitions(text: str) -> int:

@@ -4,6 +4,7 @@ from .data import DataSet
 from .guides import Amortized, Guide, Refined
 from .inference import evaluate, log_evidence
 from .models import VAE, InputError
+from .progress import Say, silent
 from .runs import Result, evidence_data
 
 REFINED_SAMPLES = 16
@@ -12,7 +13,9 @@ EVALUATED_SAMPLES = 50
 """Draws of z for the two bounds."""
 
 
-def amortisation(model: VAE, guide: Guide, data: DataSet, *, steps: int, evidence_samples: int, seed: int) -> Result:
+def amortisation(
+    model: VAE, guide: Guide, data: DataSet, *, steps: int, evidence_samples: int, seed: int, say: Say = silent
+) -> Result:
     """What the bound loses to one encoder for all data, and what to the family of q, on the evidence's test data.
 
     Cremer, Li and Duvenaud (2018), Inference Suboptimality in Variational Autoencoders, equation 2,
@@ -24,7 +27,9 @@ def amortisation(model: VAE, guide: Guide, data: DataSet, *, steps: int, evidenc
         raise InputError(f"Only an amortised guide can be refined; this run's is {type(guide).__name__}.")
     part = evidence_data(data)
     refined = Refined(guide, steps=steps, samples=REFINED_SAMPLES).attach(model)
+    say(f"{steps} steps on q(z|x) of each of {len(part):,} test data, for the bound")
     own, best = (evaluate(model, q, part, samples=EVALUATED_SAMPLES, seed=seed).elbo for q in (guide, refined))
+    say(f"the same for log p(x), {evidence_samples:,} samples of each datum")
     evidence = log_evidence(model, refined, part, samples=evidence_samples, seed=seed).values
     gaps = {"amortisation_gap": best - own, "approximation_gap": evidence - best}
     means = {name: gap.mean().item() for name, gap in gaps.items()}

@@ -38,7 +38,7 @@ from .models import InputError
 from .models.errors import check_at_least, check_seed
 from .parts import catalogue, known_parts
 from .plots import Curves, Shown, gradient_pictures, pictures, write_figures
-from .progress import Reporter
+from .progress import Reporter, activity
 from .report import COLUMNS, write_report
 from .runs import Result, Run, cached_data, measure
 
@@ -98,9 +98,12 @@ def evaluate(arguments: argparse.Namespace) -> int:
     samples = check_at_least(1, "evidence_samples", arguments.evidence_samples)
     data = cached_data(config)
     gaps: Result = {}
-    if steps := check_at_least(0, "refine", arguments.refine):
-        gaps = amortisation(model, guide, data, steps=steps, evidence_samples=samples, seed=config.seed)
-    measured = measure(model, guide, data, evidence_samples=samples, seed=config.seed)
+    steps = check_at_least(0, "refine", arguments.refine)
+    with activity() as say:
+        if steps:
+            gaps = amortisation(model, guide, data, steps=steps, evidence_samples=samples, seed=config.seed, say=say)
+        say(f"bounds, and log p(x) by {samples:,} samples of each datum")
+        measured = measure(model, guide, data, evidence_samples=samples, seed=config.seed)
     result = {"checkpoint": arguments.checkpoint} | measured | gaps
     with atomic(out / f"evaluation-{arguments.checkpoint}.json") as part:
         write_json(part, result)
@@ -117,16 +120,16 @@ def gradients(arguments: argparse.Namespace) -> int:
     moments = list(checkpoints(out, arguments.checkpoints, parts))
     if not arguments.estimators:
         estimators = usable(moments[-1], batch, estimators)
-    console = Console(stderr=True, highlight=False)
-    rows = []
-    for at in moments:
-        console.print(f"{at.name} (epoch {at.epoch}): {len(estimators)} estimators, {draws} draws each")
-        rows += measure_noise(at, batch, estimators, draws=draws, seed=seed)
-    sweep = []
-    for k in arguments.sweep:
-        console.print(f"{moments[-1].name}: {k} samples")
-        swept = _with_samples(list(estimators), k, parts)
-        sweep += measure_noise(moments[-1], batch, swept, draws=draws, effort=1, seed=seed) if swept else []
+    rows, sweep = [], []
+    with activity() as say:
+        for number, at in enumerate(moments, start=1):
+            checkpoint = f"checkpoint {number} of {len(moments)}, {at.name} (epoch {at.epoch})"
+            say(f"{checkpoint}: {len(estimators)} estimators, {draws} draws each")
+            rows += measure_noise(at, batch, estimators, draws=draws, seed=seed)
+        for k in arguments.sweep:
+            swept = _with_samples(list(estimators), k, parts)
+            say(f"{moments[-1].name}: {len(swept)} estimators with {k} samples")
+            sweep += measure_noise(moments[-1], batch, swept, draws=draws, effort=1, seed=seed) if swept else []
     write_table(out / "gradients.csv", rows)
     if sweep:
         write_table(out / "gradients_sweep.csv", sweep)

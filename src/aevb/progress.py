@@ -1,8 +1,11 @@
 """What is said while one waits: bars on a terminal, a line now and then into a pipe."""
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from .inference.history import Row
@@ -66,3 +69,30 @@ def describe(row: Row) -> str:
     """Images a second and the current bounds."""
     speed = row["images"] / row["seconds"] if row["seconds"] else 0.0
     return f"{speed:,.0f} images/s, ELBO train {row['train_elbo']:.2f} test {row['test_elbo']:.2f}"
+
+
+Say = Callable[[str], None]
+"""Tells what is done now."""
+
+
+def silent(text: str) -> None:
+    """Says nothing."""
+
+
+@contextmanager
+def activity() -> Iterator[Say]:
+    """What is done now, on standard error: one line that lives on a terminal, a line each elsewhere.
+
+    >>> with activity() as say:
+    ...     say("log p(x) by 5,000 samples")
+    """
+    console = Console(stderr=True, highlight=False)
+    with console.status("") as status:
+
+        def say(text: str) -> None:
+            if console.is_terminal:
+                status.update(escape(text))
+            else:
+                console.print(text, soft_wrap=True, markup=False)
+
+        yield say

@@ -244,6 +244,7 @@ def bad_npy(path: Path, value: float) -> str:
             ["train", "--out", "ODD", "--resume"],
             "There is no setting in odd/config.yaml 'estimtor'. Did you mean estimator?",
         ),
+        (["evaluate", "--refine", "gone"], "a number of steps is needed, not gone; a run is named before it"),
         (["evaluate", "gone"], "gone is not the folder of a run: it has no config.yaml."),
         (["evaluate", "ODD"], "There is no setting in odd/config.yaml 'estimtor'. Did you mean estimator?"),
         (["evaluate", "TORN"], "torn/config.yaml is not YAML"),

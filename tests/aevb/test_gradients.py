@@ -40,7 +40,14 @@ def test_it_measures_every_checkpoint_and_ranks_within_a_target(
     assert {(r["estimator"], r["samples"]) for r in rows} == {("L_A", "1"), ("STL", "1"), ("IWAE:samples=3", "3")}
     sweep = table(folder / "a" / "gradients_sweep.csv")
     assert {(r["estimator"], r["samples"]) for r in sweep} == {(e, k) for e in ("L_A", "STL") for k in ("1", "4")}
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert err.splitlines() == [
+        "checkpoint 1 of 3, start (epoch 0): 3 estimators, 20 draws each",
+        "checkpoint 2 of 3, epoch-1 (epoch 1): 3 estimators, 20 draws each",
+        "checkpoint 3 of 3, last (epoch 3): 3 estimators, 20 draws each",
+        "last: 2 estimators with 1 samples",
+        "last: 2 estimators with 4 samples",
+    ]
     assert "gradient of the guide, last" in out
     assert "IWAE k=3" in out
     figures = {path.stem for path in (folder / "a" / "figures").glob("gradient*.png")}

@@ -263,13 +263,19 @@ def test_evaluate_reads_the_gaps_of_a_bound(folder: Path, capsys: pytest.Capture
     """Of an encoder trained for two epochs, most is lost to it; what log p(x) is above the bound is the sum of both."""
     assert train("run") == 0
     capsys.readouterr()
-    assert main(["evaluate", "run", "--evidence-samples", "200", "--refine", "100"]) == 0
+    assert main(["evaluate", "run", "--evidence-samples", "200", "--refine"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err.splitlines() == [
+        "100 steps on q(z|x) of each of 360 test data, for the bound",
+        "the same for log p(x), 200 samples of each datum",
+        "bounds, and log p(x) by 200 samples of each datum",
+    ]
     found = json.loads((folder / "run" / "evaluation-last.json").read_text())
     assert found["refined_steps"] == 100
     assert found["amortisation_gap"] > 10 * found["amortisation_gap_se"] > 0
     whole = found["test_log_evidence"] - found["test_elbo"]
     assert found["amortisation_gap"] + found["approximation_gap"] == pytest.approx(whole, abs=0.2)  # of other draws
-    printed = " ".join(capsys.readouterr().out.split())
+    printed = " ".join(captured.out.split())
     assert "what 100 steps on each test datum's q(z|x) add to its ELBO" in printed
     assert (
         train("binary", "--prior", "FactorialBernoulli", "--guide", "AmortizedBernoulli", "--estimator", "VIMCO") == 0
