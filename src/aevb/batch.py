@@ -75,9 +75,12 @@ def planned(out: Path, parts: str | None) -> list[Config]:
     """The runs of a comparison's folder, in order; where it has no plan, those that have begun.
 
     Raises:
-        InputError: there is a plan, but it is damaged, or no run of it has begun, so that its settings are not known.
+        InputError: it is no comparison's; or there is a plan, but it is damaged, or no run of it has begun, so that its
+            settings are not known.
     """
     begun = [read_config(path.parent, parts) for path in (out / "runs").glob("*/config.yaml")]
+    if not begun and not (out / PLAN).exists():
+        raise InputError(f"{out} is not the folder of a comparison: it has no runs. Leave out --resume to start one.")
     if not (out / PLAN).exists():
         return sorted(begun, key=lambda config: (config.seed, run_name(config)))
     if not begun:

@@ -239,6 +239,8 @@ def bad_npy(path: Path, value: float) -> str:
         (["train", "--data", "mnist"], "They come from http"),
         (["train", "--resume"], "--resume needs the folder to go on with: --out DIR --resume."),
         (["train", "--out", "gone", "--resume"], "There is no folder gone to go on with."),
+        (["compare", "--out", "FULL", "--resume"], "full is not the folder of a comparison: it has no runs. Leave out"),
+        (["compare", "--out", "OTHER", "--resume"], "other is not the folder of a comparison: it has no runs. Leave"),
         (["train", "--out", "FULL", "--resume"], "full is not the folder of a run: it has no config.yaml."),
         (
             ["train", "--out", "ODD", "--resume"],
