@@ -335,7 +335,7 @@ def test_a_divergence_is_one_line_and_code_1(folder: Path, capsys: pytest.Captur
 
 
 def test_a_failure_of_our_own_keeps_its_traceback(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aevb.cli.catalogue", lambda: 1 / 0)
+    monkeypatch.setattr("aevb.cli.catalogue", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(["list"])
 
