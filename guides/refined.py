@@ -1,6 +1,7 @@
 """A guide that looks twice."""
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, Protocol, Self
 
 import torch
@@ -58,11 +59,25 @@ class Refined(Guide):
         self.samples = check_at_least(1, "samples of Refined", samples)
         self.beta = check_at_least(0.0, "beta of Refined", beta)
         self._model: tuple[Any, ...] = ()  # in a tuple, so that its parameters are not counted as the guide's
+        self._remembered: tuple[Tensor, Tensor] | None = None
+        self._remembers = False
 
     def attach(self, model: SupportsDecode) -> Self:
         """Raise the bound of this model."""
         self._model = (model,)
         return self
+
+    @contextmanager
+    def remembering(self) -> Iterator[None]:
+        """While nothing is trained: a batch that comes again right away is not refined again.
+
+        An estimate of log p(x) asks for q(z|x) of one batch many times, a few draws of z each.
+        """
+        self._remembers = True
+        try:
+            yield
+        finally:
+            self._remembers, self._remembered = False, None
 
     @staticmethod
     def outputs(latents: int, **options: Any) -> int:
@@ -71,11 +86,15 @@ class Refined(Guide):
 
     def encode(self, x: Tensor) -> TorchDistribution:
         """q(z|x): from x ``(..., P)``, batch shape ``(...)``, event shape ``(D,)``."""
+        if self._remembered and self._remembered[0].shape == x.shape and torch.equal(self._remembered[0], x):
+            return self.guide.family(self._remembered[1])
         numbers = self.guide.encoder(x)
         with nullcontext() if self.training else torch.random.fork_rng():
             if not self.training:
                 torch.manual_seed(0)
             delta = self._delta(x, numbers.detach())
+        if self._remembers and not self.training:
+            self._remembered = x, (numbers + delta).detach()
         return self.guide.family(numbers + delta)
 
     @torch.enable_grad()

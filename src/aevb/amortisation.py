@@ -30,7 +30,8 @@ def amortisation(
     say(f"{steps} steps on q(z|x) of each of {len(part):,} test data, for the bound")
     own, best = (evaluate(model, q, part, samples=EVALUATED_SAMPLES, seed=seed).elbo for q in (guide, refined))
     say(f"the same for log p(x), {evidence_samples:,} samples of each datum")
-    evidence = log_evidence(model, refined, part, samples=evidence_samples, seed=seed).values
+    with refined.remembering():
+        evidence = log_evidence(model, refined, part, samples=evidence_samples, seed=seed).values
     gaps = {"amortisation_gap": best - own, "approximation_gap": evidence - best}
     means = {name: gap.mean().item() for name, gap in gaps.items()}
     errors = {f"{name}_se": gap.std().item() / len(gap) ** 0.5 for name, gap in gaps.items()}

@@ -4,7 +4,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from .checkpoints import PARTS, DamagedCheckpoint, put, read_checkpoint
 from .config import Config
 from .data import DataSet, Split
 from .files import atomic, write_json, write_table
-from .guides import Guide
+from .guides import Guide, Refined
 from .inference import Training, active_units, evaluate, kl_per_latent, log_evidence
 from .inference.history import Row
 from .models import VAE, InputError
@@ -207,7 +207,8 @@ def measure(model: VAE, guide: Guide, data: DataSet, *, evidence_samples: int, s
     pair = model, guide
     samples = min(100, max(1, 100_000 // len(data.test)))
     test = evaluate(*pair, data.test, samples=samples, seed=seed)
-    evidence = log_evidence(*pair, evidence_data(data), samples=evidence_samples, seed=seed)
+    with guide.remembering() if isinstance(guide, Refined) else nullcontext():
+        evidence = log_evidence(*pair, evidence_data(data), samples=evidence_samples, seed=seed)
     per_latent = kl_per_latent(*pair, data.test)
     return {
         "train_elbo": evaluate(*pair, data.train, seed=seed).elbo.mean().item(),

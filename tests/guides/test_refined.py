@@ -1,5 +1,6 @@
 """A refined guide reaches what its family can, for each datum by itself, and teaches its encoder from there."""
 
+from contextlib import nullcontext
 from typing import Any
 from unittest.mock import patch
 
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 
 from aevb.guides import AmortizedBernoulli, AmortizedMultivariateNormal, AmortizedNormal, Refined
-from aevb.inference import L_A, evaluate, fit
+from aevb.inference import L_A, evaluate, fit, log_evidence
 from aevb.models import MLP, VAE, Bernoulli, Gaussian, InputError, LinearGaussian, StandardNormal
 
 
@@ -118,3 +119,28 @@ def test_what_it_cannot_refine() -> None:
         Refined(AmortizedBernoulli(MLP(6, 2))).attach(model).encode(x)
     with pytest.raises(InputError, match="Refined has none"):
         Refined(Refined(AmortizedNormal(MLP(6, 4))))  # type: ignore[arg-type]
+
+
+def test_what_is_remembered_is_what_would_be_found_again(
+    oracle: LinearGaussian, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The estimate is the same to the bit, and each batch is refined once; another batch, and afterwards all, anew."""
+    x = oracle.sample(30)
+    refined = Refined(AmortizedNormal(MLP(3, 4)), steps=5).attach(as_vae(oracle))
+    counts = []
+    delta = Refined._delta
+    monkeypatch.setattr(Refined, "_delta", lambda self, *args: (counts.append(1), delta(self, *args))[1])
+    found = []
+    for remembering in (refined.remembering(), nullcontext()):
+        counts.clear()
+        with remembering:
+            found.append(log_evidence(refined._model[0], refined, x, samples=640).values)
+        found.append(torch.tensor(len(counts)))
+    assert torch.equal(found[0], found[2])
+    assert found[1] < 4 < 10 <= found[3]
+    with refined.eval().remembering():
+        one, two = refined.encode(x[:5]).mean, refined.encode(x[5:10]).mean
+        assert not torch.equal(one, two)
+        with torch.no_grad():
+            refined.guide.encoder[0].bias.add_(1.0)
+    assert not torch.equal(refined.encode(x[5:10]).mean, two)
