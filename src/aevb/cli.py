@@ -246,7 +246,8 @@ def _report(outcomes: list[Outcome], out: Path, base: Config, command: str) -> N
     shown: dict[str, Shown] = {}
     curves: Curves = {}
     evidences: Curves = {}
-    for outcome in outcomes:
+    shared = set.intersection(*(group.seeds for group in groups))  # curves are paired by their place
+    for outcome in [o for o in outcomes if o.config.seed in shared] or outcomes:
         if (outcome.folder / "evidence.csv").exists():
             evidences.setdefault(_label(outcome, groups), []).append(read_metrics(outcome.folder, "evidence.csv"))
         label = _label(outcome, groups)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from PIL import Image
 from scipy.io import savemat
 
 import aevb
+from aevb import cli
 from aevb.__main__ import main
 from aevb.compare import AXES
 
@@ -381,3 +383,22 @@ def test_a_reader_that_goes_away_is_no_traceback(folder: Path) -> None:
         f"{sys.executable} -m aevb list | head -1", shell=True, capture_output=True, text=True, cwd=folder
     )
     assert "Traceback" not in done.stderr
+
+
+def test_curves_are_of_the_seeds_that_all_have(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are paired by their place: a run that failed must not shift the others."""
+    all_runs, pictures = cli.run_all, cli.pictures
+    seen: dict[str, int] = {}
+
+    def first_fails(*args: Any) -> list[Any]:
+        outcomes = all_runs(*args)
+        return [replace(outcomes[0], result=None, failure="ran out of luck"), *outcomes[1:]]
+
+    def look(shown: Any, curves: Any, pairs: Any) -> Any:
+        seen.update({label: len(seeds) for label, seeds in curves.items()})
+        return pictures(shown, curves, pairs)
+
+    monkeypatch.setattr(cli, "run_all", first_fails)
+    monkeypatch.setattr(cli, "pictures", look)
+    assert main(["compare", *SMALL, "--seeds", "2", "--workers", "1", "--out", "c"]) == 1
+    assert seen == {"L_A": 1, "L_B": 1}
