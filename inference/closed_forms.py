@@ -39,5 +39,8 @@ def _joint_to_independent(q: MultivariateNormal | LowRankMultivariateNormal, p: 
 
 @register_kl(StudentT, Normal)  # type: ignore[untyped-decorator]
 def _student_t_to_normal(q: StudentT, p: Normal) -> Tensor:
-    """Finite where q has a variance, above two degrees of freedom."""
-    return torch.where(q.df > 2, _cross_entropy(q.loc, q.variance, p) - q.entropy(), torch.inf)
+    """Finite where q has a variance, above two degrees of freedom; torch's own reads values, and cannot be traced."""
+    finite = q.df > 2
+    df = torch.where(finite, q.df, 3.0)
+    kl = _cross_entropy(q.loc, q.scale**2 * df / (df - 2), p) - q.entropy()
+    return torch.where(finite, kl, torch.inf)

@@ -15,6 +15,7 @@ from typing import Any
 from .guides import Guide
 from .inference import Estimator
 from .models import InputError, Likelihood, Network, Prior
+from .spec import OWN
 
 Parts = dict[str, dict[str, type]]
 """Classes by kind and name."""
@@ -62,7 +63,7 @@ def making(part: type) -> Iterator[None]:
         raise
     except Exception as error:
         file = getattr(sys.modules.get(part.__module__), "__file__", None)
-        if not part.__module__.startswith(_PREFIX) or file is None:
+        if not part.__module__.startswith(OWN) or file is None:
             raise
         raise InputError(_said(Path(file), error, f" {part.__name__} cannot be made:")) from error
 
@@ -92,7 +93,6 @@ def _bound(node: ast.stmt) -> set[str]:
     return set()
 
 
-_PREFIX = "aevb_parts_"
 FORMS: dict[str, tuple[str, ...] | None] = {
     "prior": ("latents",),
     "likelihood": (),
@@ -141,7 +141,7 @@ def _parts(path: Path, text: str) -> Parts:
 
 def _run(path: Path, text: str) -> ModuleType:
     """The file as a module, of a name that depends on what is in it. Nothing is written beside it."""
-    module = ModuleType(f"{_PREFIX}{sha256(text.encode()).hexdigest()[:12]}")
+    module = ModuleType(f"{OWN}{sha256(text.encode()).hexdigest()[:12]}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # where pickle, dataclasses and their kin look for a class
     try:

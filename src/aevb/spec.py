@@ -9,6 +9,9 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from .models import InputError
 from .models.errors import check_name
 
+OWN = "aevb_parts_"
+"""How the modules of users' own parts are called."""
+
 
 def read_options(name: str, text: str, made_by: Callable[..., Any]) -> dict[str, Any]:
     """The keyword arguments that ``text`` gives to a class or function, by the types of its keyword-only parameters.
@@ -56,7 +59,7 @@ def _keywords(made_by: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 
 def _no_option(name: str, key: str, made_by: Callable[..., Any], keywords: dict[str, Any]) -> str:
-    if key in inspect.signature(made_by).parameters:
+    if key in inspect.signature(made_by).parameters and made_by.__module__.startswith(OWN):
         return f"{name}: {key} is no option, since it is not keyword-only: put *, before it in {name}.__init__."
     if not keywords:
         return f"{name} has no options; here {key!r}."

@@ -158,7 +158,7 @@ def bad_npy(path: Path, value: float) -> str:
         (["train", "--estimator", "LA"], "There is no estimator 'LA'. Did you mean L_A? Known: DReG,"),
         (["train", "--prior", "GreatPrior"], "There is no prior 'GreatPrior'. "),
         (["train", "--likelihood", "Bernouli"], "There is no likelihood 'Bernouli'. Did you mean Bernoulli?"),
-        (["compare", "--priors", "StandardNormal:latents=3"], "There is no option of StandardNormal 'latents'."),
+        (["compare", "--priors", "StandardNormal:latents=3"], "StandardNormal has no options; here 'latents'"),
         (["train", "--data", "minst"], "There is no data set (or file) 'minst'. Did you mean mnist?"),
         (["train", "--data", "gone.npy"], "There is no file gone.npy."),
         (

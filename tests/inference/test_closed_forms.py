@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch.distributions import kl_divergence
 
-from aevb.inference import closed_forms
+from aevb.guides import AmortizedLowRank, AmortizedMultivariateNormal, AmortizedStudentT
+from aevb.inference import closed_forms, fit
+from aevb.models import MLP, VAE, Bernoulli, StandardNormal
 
 LOC, SCALE = torch.tensor([0.3, -0.5], dtype=torch.float64), torch.tensor([0.8, 1.7], dtype=torch.float64)
 
@@ -43,6 +45,13 @@ def test_student_t_to_normal_is_its_integral(float64: None) -> None:
 
 def test_it_is_infinite_without_a_variance() -> None:
     assert kl_divergence(dist.StudentT(2.0, 0.0, 1.0), dist.Normal(0.0, 1.0)) == torch.inf
+
+
+def test_none_reads_values_so_that_a_step_with_it_is_replayed() -> None:
+    for make in (AmortizedStudentT, AmortizedMultivariateNormal, AmortizedLowRank):
+        model, guide = VAE(StandardNormal(2), MLP(2, 4), Bernoulli()), make(MLP(4, make.outputs(2)))
+        history = fit(model, guide, torch.ones(20, 4), estimator="L_B", epochs=2, engine="fast")
+        assert (history.engine, history.kl_path) == ("fast", {"z": "analytic"})
 
 
 @pytest.mark.parametrize("q", [joint, low_rank])
