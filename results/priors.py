@@ -158,8 +158,8 @@ def labelled(data: DataSet) -> DataSet:
 
 
 def draw(study: Study, pairs: dict[str, Shown]) -> Iterator[tuple[str, Figure]]:
-    """The pictures of a study: densities for two latents, else samples, pseudo-inputs and components."""
-    if not pairs:
+    """The pictures of a study of priors: densities for two latents, else samples, pseudo-inputs and components."""
+    if not pairs or study.axis != "prior":
         return
     name, first = study.folder, next(iter(pairs.values()))
     if first.model.prior.latents == 2:
@@ -170,9 +170,8 @@ def draw(study: Study, pairs: dict[str, Shown]) -> Iterator[tuple[str, Figure]]:
         return
     rows = {"test data": first.data.test.batch(torch.arange(12))} | {v: samples_of(s) for v, s in pairs.items()}
     yield f"{name}_samples", image_rows(rows, first.data.shape)
-    if study.axis == "prior":
-        for picture, figure in prior_pictures(pairs).items():
-            yield f"{name}_{picture}", figure
+    for picture, figure in prior_pictures(pairs).items():
+        yield f"{name}_{picture}", figure
 
 
 def write(study: Study, runs: list[tuple[Path, Result]]) -> None:
