@@ -1,6 +1,7 @@
 """The tables of results/ say what the figures of each run, kept beside them, say."""
 
 import csv
+import runpy
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -70,3 +71,26 @@ def test_a_table_is_that_of_its_runs(page: str, file: str, columns: dict[str, st
             if gain and row[""] != "L_A":
                 gains = [value - figures[column]["L_A", seed] for seed, value in own.items()]
                 assert row[gain] == spread(gains, row[gain]), (row[""], gain)
+
+
+@pytest.mark.parametrize(
+    "study", ["priors-mnist", "posteriors-mnist", "priors-plane", "priors-fashion", "posteriors-fashion"]
+)
+def test_the_tables_of_priors_are_printed_from_their_runs(study: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT)  # where it imports a neighbour
+    priors = runpy.run_path(str(ROOT / "priors.py"))
+    with (ROOT / "priors" / f"{study}.csv").open(newline="") as text:
+        runs = [{name: number(value) for name, value in row.items()} for row in csv.DictReader(text)]
+    (chosen,) = [known for known in priors["STUDIES"] if known.folder == study]
+    table = "\n".join(priors["table"](chosen, priors["summaries"](runs)))
+    assert table in (ROOT / "priors.md").read_text()
+
+
+def number(text: str) -> float | str:
+    try:
+        return int(text)
+    except ValueError:
+        try:
+            return float(text)
+        except ValueError:
+            return text
