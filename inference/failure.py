@@ -12,6 +12,9 @@ from ..models.errors import InputError
 from .batches import Batch
 from .sites import Program
 
+ONE_DRAW = "Numbers that belong to one datum are one draw: dist.Normal(...).to_event(1)."
+"""Advice where a draw has more or fewer dimensions than is expected of it."""
+
 
 class Distributions(Messenger):
     """Refuses to sample a site of a program from anything but a distribution."""
@@ -46,7 +49,7 @@ def explained(role: str, program: Program, batch: Batch, error: Exception) -> In
 def _advice(role: str, program: Program, batch: Batch, error: Exception) -> str:
     message = str(error)
     if "Shape mismatch inside plate" in message:
-        return "Numbers that belong to one datum are one draw: dist.Normal(...).to_event(1)."
+        return ONE_DRAW
     if "Expected parameter" in message:
         return "Give the distribution what it expects; a positive parameter is the exp or softplus of any number."
     if isinstance(error, TypeError) and (wanted := _wanted(program, batch)):

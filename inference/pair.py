@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..models.errors import InputError
 from .batches import Batch
-from .failure import Distributions, explained
+from .failure import ONE_DRAW, Distributions, explained
 from .randomness import forked_rng
 from .sites import Plate, Program, Site, data_sites, describe, in_plate, latent_sites, sample_sites
 from .support import beyond, check_support
@@ -175,7 +175,7 @@ def _check_events(model_trace: Trace, guide_trace: Trace, guide: Program) -> Non
 
 def _shape_remedy(drawn: tuple[int, ...], taken: tuple[int, ...], guide: Program) -> str:
     if len(drawn) != len(taken):
-        return "Numbers that belong to one datum are one draw: dist.Normal(...).to_event(1)."
+        return ONE_DRAW
     if len(taken) == 1 and callable(getattr(guide, "outputs", None)):
         outputs = f"{type(guide).__name__}.outputs({taken[0]})"
         return f"Choose an encoder of {outputs} outputs, or a prior of {drawn[0]} latents."

@@ -55,7 +55,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: st
 def use_onednn(module: GraphModule) -> bool:
     """Give a graph's large float32 matrix products on a CPU to oneDNN, in place, each with its activation.
 
-    Whether it has any, that is.
+    Returns whether it was given any.
 
     A graph that draws discrete values is left alone: where the last bits of a product flip one, the step is no longer
     the one that the pair would have made.

@@ -23,8 +23,7 @@ def read_options(name: str, text: str, made_by: Callable[..., Any]) -> dict[str,
     options = {}
     for item in filter(None, text.split(",")):
         key, equals, value = item.partition("=")
-        if key not in keywords:
-            raise InputError(_no_option(name, key, made_by, keywords))
+        _check_option(name, key, made_by, keywords)
         if not equals:
             raise InputError(f"{name}:{text}: an option is written {key}=value.")
         if keywords[key].annotation is None:
@@ -58,16 +57,14 @@ def _keywords(made_by: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     return {p.name: p.replace(annotation=hints.get(p.name)) for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
-def _no_option(name: str, key: str, made_by: Callable[..., Any], keywords: dict[str, Any]) -> str:
-    if key in inspect.signature(made_by).parameters and made_by.__module__.startswith(OWN):
-        return f"{name}: {key} is no option, since it is not keyword-only: put *, before it in {name}.__init__."
+def _check_option(name: str, key: str, made_by: Callable[..., Any], keywords: dict[str, Any]) -> None:
+    if key not in keywords and key in inspect.signature(made_by).parameters and made_by.__module__.startswith(OWN):
+        raise InputError(
+            f"{name}: {key} is no option, since it is not keyword-only: put *, before it in {name}.__init__."
+        )
     if not keywords:
-        return f"{name} has no options; here {key!r}."
-    try:
-        check_name(f"option of {name}", key, keywords)
-    except InputError as error:
-        return str(error)
-    raise AssertionError
+        raise InputError(f"{name} has no options; here {key!r}.")
+    check_name(f"option of {name}", key, keywords)
 
 
 def _convert(place: str, value: str, hint: Any) -> Any:
