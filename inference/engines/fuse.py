@@ -1,7 +1,10 @@
-"""Writing a Bernoulli's log density with half the passes over its pixels."""
+"""Writing a Bernoulli's log density in fewer passes over its pixels, and in none of the slow ones."""
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch.fx import GraphModule
+from torch.fx import GraphModule, Node
 
 from .shorten import arguments, value
 
@@ -9,19 +12,32 @@ aten = torch.ops.aten
 
 
 def fuse(module: GraphModule) -> None:
-    """Write -log p(x) = softplus(l) - x l, in place, where torch makes six passes of it.
+    """Write -log p(x) = max(l, 0) - x l - log(sigmoid(|l|)), in place; l are the logits.
 
-    l are the logits. In the last bits the two differ: by 1e-7 of l.
+    torch takes eight passes, one of them log1p, which on a CPU costs ten times a log. In float32 the two differ by 1e-7
+    of a nat or of l, whichever is more. A softplus outside of a log density is left alone: where it is small, it is
+    its relative size that may matter.
     """
     for node in list(module.graph.nodes):
         if node.target is aten.binary_cross_entropy_with_logits.default:
             logits, x, *rest = arguments(node)
             if rest == [None, None, 0] and not node.kwargs:
                 with module.graph.inserting_before(node):
-                    softplus = module.graph.call_function(aten.softplus.default, (logits,))
-                    softplus.meta["val"] = value(logits)
-                    fused = module.graph.call_function(aten.addcmul.default, (softplus, x, logits), {"value": -1})
+                    fused = _negative_log_density(module, logits, x)
                 fused.meta["val"] = value(node)
                 node.replace_all_uses_with(fused)
                 module.graph.erase_node(node)
     module.recompile()
+
+
+def _negative_log_density(module: GraphModule, logits: Node, x: Node) -> Node:
+    def pass_over(target: Callable[..., Any], *args: Any, **kwargs: Any) -> Node:
+        node = module.graph.call_function(target, args, kwargs)
+        node.meta["val"] = value(logits)
+        return node
+
+    chance = pass_over(aten.sigmoid.default, pass_over(aten.abs.default, logits))
+    softplus = pass_over(
+        aten.sub.Tensor, pass_over(aten.relu.default, logits), pass_over(aten.log.default, chance)
+    )  # log(1 + exp(l))
+    return pass_over(aten.addcmul.default, softplus, x, logits, value=-1)

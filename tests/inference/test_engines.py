@@ -740,6 +740,19 @@ def test_a_bernoulli_in_fewer_passes_is_the_bernoulli() -> None:
     torch.testing.assert_close(module(logits, x)[0].double(), exact, rtol=1e-6, atol=1e-5)
 
 
+def test_a_bernoulli_in_fewer_passes_rounds_as_well_as_torch_does() -> None:
+    """Logits from -110 to 110: beyond what float32's exp can hold, and with a 0, where the two branches meet."""
+    logits = torch.linspace(-110, 110, 200_001)
+    for x in (torch.zeros_like(logits), torch.ones_like(logits)):
+        module = shorten(trace(lambda x: (-dist.Bernoulli(logits=logits, validate_args=False).log_prob(x),), x))  # type: ignore[arg-type,return-value]
+        exact = -dist.Bernoulli(logits=logits.double()).log_prob(x.double())
+        unit = torch.finfo(torch.float32).eps * logits.double().abs().clamp(min=1)
+        fuse(module)
+        errors = (module(x)[0].double() - exact) / unit
+        assert errors.abs().max() < 2.5, "two roundings and a half"
+        assert errors.mean().abs() < 0.01, "and none that adds up over the pixels"
+
+
 def test_what_is_written_to_stays_written_to() -> None:
     total = torch.zeros(())
 
