@@ -18,6 +18,7 @@ from .engines import CannotReplay, Engine, Loop, Step, WrongReplay, make_engine,
 from .estimators import Estimator
 from .evaluate import evaluate
 from .history import History, Row
+from .memory import kept_memory
 from .optimizers import LEARNING_RATES, OPTIMIZERS, SCHEDULES, check_is_name
 from .parameters import private_parameters
 from .randomness import forked_rng, random_state, random_streams, set_random_state
@@ -169,7 +170,8 @@ class Training:
         """One epoch of algorithm 1; returns the sums of bound, elbo, reconstruction, kl and kl_global."""
         started = time.perf_counter()
         self.engine.begin_epoch()
-        totals = self.loop.run(self.steps, self._order()).cpu()  # waits for the device, once
+        with kept_memory():
+            totals = self.loop.run(self.steps, self._order()).cpu()  # waits for the device, once
         self.steps += self._steps_per_epoch
         self.images += len(self.data)
         self.seconds += time.perf_counter() - started
