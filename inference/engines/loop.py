@@ -10,6 +10,7 @@ from .engine import Engine
 from .launch import STEPS, Launch, Record, cuda_graph
 from .step import Outcome
 from .trace import CannotReplay
+from .update import Update
 
 RECORDABLE = (torch.optim.Adam, torch.optim.SGD)
 """Optimizers whose step leaves nothing to Python that a recorded one would miss."""
@@ -37,12 +38,14 @@ class Loop:
     ) -> None:
         self.engine, self.data, self.optimizer, self.batch_size = engine, data, optimizer, batch_size
         self.beta_at, self.rate_at = beta_at, rate_at
+        self.update = Update(optimizer, engine.step.parameters)
         on_gpu = data.device.type == "cuda" and isinstance(optimizer, RECORDABLE)
         self.record: Record | None = cuda_graph(data.generator) if on_gpu else None
         self.forget()
 
     def forget(self) -> None:
         """Record launches anew: the optimizer's state lives elsewhere now."""
+        self.update.forget()
         self.launch: Launch | None = None
         self.launched: object = None
         for group in self.optimizer.param_groups:
@@ -70,13 +73,7 @@ class Loop:
         return self._update(outcome, self.rate_at(number))
 
     def _update(self, outcome: Outcome, rate: float | Tensor) -> Tensor:
-        for parameter, gradient in zip(self.engine.step.parameters, outcome.gradients, strict=True):
-            parameter.grad = gradient if gradient is None else _laid_out(gradient, parameter)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
-        for parameter in self.engine.step.parameters:
-            parameter.grad = None  # the next gradients are written where these were, which caches still hold
+        self.update(outcome.gradients, rate)
         return outcome.sums
 
     def _launches(self, number: int, minibatches: tuple[Tensor, ...]) -> bool:
@@ -117,10 +114,3 @@ class Loop:
         written = self.engine.kept.tensors if self.engine.kept else []
         states = [value for state in self.optimizer.state.values() for value in state.values()]
         return [*self.engine.step.parameters, *written, *(value for value in states if isinstance(value, Tensor))]
-
-
-def _laid_out(gradient: Tensor, parameter: Tensor) -> Tensor:
-    """A gradient that lies in memory as its parameter does, which fused optimizers take for granted, but beside it."""
-    if gradient.stride() == parameter.stride() and gradient is not parameter:
-        return gradient
-    return torch.empty_like(parameter).copy_(gradient)
