@@ -21,6 +21,7 @@ FEWEST = 2_500_000
 FEWEST_ACTIVATED = 500_000
 """... but an activation in the same pass is."""
 
+_RESHAPES = (aten.view.default, aten._unsafe_view.default)
 _ACTIVATIONS: dict[Any, str] = {aten.tanh.default: "tanh", aten.sigmoid.default: "sigmoid", aten.relu.default: "relu"}
 
 
@@ -65,7 +66,7 @@ def use_onednn(module: GraphModule) -> bool:
     for node in list(module.graph.nodes):
         if _is_product(node):
             _swap_if_large(module, node)
-    erase_unused(module)
+    erase_unused(module.graph)
     module.recompile()
     return any(node.target is linear for node in module.graph.nodes)
 
@@ -89,11 +90,10 @@ def _is_product(node: Node) -> bool:
 
 def _swap_if_large(module: GraphModule, node: Node) -> None:
     *bias, left, right = arguments(node)
-    users = list(node.users)
-    activation = _ACTIVATIONS.get(users[0].target, "none") if len(users) == 1 else "none"
+    *views, result = _followers(node)
+    activation = _ACTIVATIONS.get(result.target, "none")
     if value(left).numel() * value(right).shape[1] < (FEWEST if activation == "none" else FEWEST_ACTIVATED):
         return
-    result = node if activation == "none" else users[0]
     with module.graph.inserting_before(node):
         if right.target is aten.t.default:
             weight = arguments(right)[0]
@@ -101,5 +101,15 @@ def _swap_if_large(module: GraphModule, node: Node) -> None:
             weight = module.graph.call_function(aten.t.default, (right,))
             weight.meta["val"] = value(right).t()
         product = module.graph.call_function(linear, (left, weight, bias[0] if bias else None, activation))
-    product.meta["val"] = value(result)
-    result.replace_all_uses_with(product)
+    product.meta["val"] = value(node)
+    node.replace_all_uses_with(product)
+    if activation != "none":
+        result.replace_all_uses_with(views[-1] if views else product)
+
+
+def _followers(node: Node) -> list[Node]:
+    """The views through which a result alone is used, and what then uses it; or nothing that matters."""
+    followers = [node]
+    while len(followers[-1].users) == 1 and followers[-1].target in (node.target, *_RESHAPES):
+        followers += followers[-1].users
+    return followers[1:] or [node]
