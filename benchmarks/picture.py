@@ -8,7 +8,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 Row = dict[str, str]
-OURS = ("aevb fast", "aevb svi")
+OURS = ("aevb compiled", "aevb fast", "aevb svi")
 TITLES = {
     "batch20": "784-500-20, batch 20",
     "batch100": "784-500-20, batch 100",

@@ -23,6 +23,7 @@ class Peer(Protocol):
 
 
 PEERS = {
+    "aevb compiled": ("ours", "compiled"),
     "aevb fast": ("ours", "fast"),
     "aevb svi": ("ours", "svi"),
     "pyro": ("pyro_svi", "validated"),

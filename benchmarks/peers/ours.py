@@ -1,4 +1,4 @@
-"""This project, by its two engines."""
+"""This project, by its engines."""
 
 from functools import partial
 
@@ -66,5 +66,5 @@ def _linear(network: torch.nn.Module) -> list[torch.nn.Linear]:
     return [layer for layer in network.modules() if isinstance(layer, torch.nn.Linear)]
 
 
-fast, svi = partial(_Ours, engine="fast"), partial(_Ours, engine="svi")
+compiled, fast, svi = (partial(_Ours, engine=engine) for engine in ("compiled", "fast", "svi"))
 put, layers = _put, _layers
