@@ -29,6 +29,7 @@ def emit(module: GraphModule) -> Callable[..., Any]:
         return name
 
     source = re.sub(r"torch\.ops\.([\w.]+)\(", operation, code.src)
-    source = re.sub(r"\bself\.(\w+)", attribute, source).replace("forward(self, ", "forward(")
+    source = re.sub(r"\bself\.(\w+)", attribute, source)
+    source = re.sub(r"forward\(self(, )?", "forward(", source)
     exec(source, names)  # torch.fx wrote it, of the operations that it traced
     return names["forward"]

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx import GraphModule
 
 from ..batches import Batch
 from ..randomness import random_state, set_random_state
@@ -40,6 +41,7 @@ class Fast(Engine):
         super().__init__(step)
         self.batch_size, self.seed = batch_size, seed
         self.products: str | None = None  # the library of matrix products, once it is chosen
+        self.module: GraphModule | None = None
         self.python: State = {}
         self.changes = 0
 
@@ -63,11 +65,15 @@ class Fast(Engine):
         if _shapes(batch) != self.shapes:
             return self.step(beta, *batch)
         self._beta.fill_(beta)
+        self.prepare(number, batch)
         if not self.is_due(number):
             return self.replay(self._beta, batch)
         outcome = self._compared(beta, batch)
         self.checked(number)
         return outcome
+
+    def prepare(self, number: int, batch: Batch) -> None:
+        """Called before each replay: a subclass may have found a better graph."""
 
     def is_due(self, number: int) -> bool:
         """Whether a step up to this number is to be compared with the pair's own."""
@@ -103,6 +109,7 @@ class Fast(Engine):
             fuse(graph)
             swapped = self.products == "onednn" and use_onednn(graph)
             self.note = f"matrix products by {'onednn' if swapped else 'torch'}"
+            self.module = graph
             return emit(graph)
         except Exception as error:  # whatever a graph of somebody's operations may hold, the pair itself can be run
             raise CannotReplay(f"the graph cannot be made: {type(error).__name__}: {error}") from error

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx import GraphModule, Node
+from torch.fx import Graph, GraphModule, Node
 
 aten = torch.ops.aten
 
@@ -27,20 +27,20 @@ def shorten(module: GraphModule) -> GraphModule:
     over one element is its input. What is left computes the same bits. Random operations stay, used or not: the
     stream that they advance is part of the result.
     """
-    erase_unused(module)
-    if not _writes(module):
+    erase_unused(module.graph)
+    if not writes(module):
         _fold_constants(module)
         while any(_simplify(module, node) for node in module.graph.nodes if node.op == "call_function"):
-            erase_unused(module)
+            erase_unused(module.graph)
     module.recompile()
     return module
 
 
-def erase_unused(module: GraphModule) -> None:
+def erase_unused(graph: Graph) -> None:
     """Erase operations whose results nobody uses."""
-    for node in reversed(module.graph.nodes):
+    for node in reversed(graph.nodes):
         if node.op in ("call_function", "get_attr") and not (node.users or is_random(node) or _is_mutable(node)):
-            module.graph.erase_node(node)
+            graph.erase_node(node)
 
 
 def arguments(node: Node) -> list[Any]:
@@ -56,6 +56,16 @@ def value(node: Node) -> Tensor:
 def is_random(node: Node) -> bool:
     """Whether an operation draws from a random stream."""
     return _has_tag(node, torch.Tag.nondeterministic_seeded)
+
+
+def writes(module: GraphModule) -> bool:
+    """Whether the step writes into anything but memory that it has just asked for, and that nobody has read yet."""
+    read: set[Any] = set()
+    for node in module.graph.nodes:
+        if _is_mutable(node) and (not _is_fresh(arguments(node)[0]) or arguments(node)[0] in read):
+            return True
+        read.update(() if _is_mutable(node) else node.all_input_nodes)
+    return False
 
 
 def _has_tag(node: Node, tag: torch.Tag) -> bool:
@@ -74,16 +84,6 @@ def _is_written(node: Node) -> bool:
     return any(_is_mutable(user) and arguments(user)[0] is node for user in node.users)
 
 
-def _writes(module: GraphModule) -> bool:
-    """Whether the step writes into anything but memory that it has just asked for, and that nobody has read yet."""
-    read: set[Any] = set()
-    for node in module.graph.nodes:
-        if _is_mutable(node) and (not _is_fresh(arguments(node)[0]) or arguments(node)[0] in read):
-            return True
-        read.update(() if _is_mutable(node) else node.all_input_nodes)
-    return False
-
-
 def _fold_constants(module: GraphModule) -> None:
     """Compute once what depends on no input, parameter, buffer or noise."""
     known: dict[Node, Any] = {}
@@ -98,7 +98,7 @@ def _fold_constants(module: GraphModule) -> None:
                 folded = module.graph.get_attr(name)
             folded.meta["val"] = value(node)
             node.replace_all_uses_with(folded, delete_user_cb=lambda user: user not in known)
-    erase_unused(module)
+    erase_unused(module.graph)
 
 
 def _is_constant(node: Node, known: dict[Node, Any]) -> bool:

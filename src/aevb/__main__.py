@@ -189,8 +189,8 @@ def _common(command: argparse.ArgumentParser) -> None:
     _option(
         command,
         "engine",
-        "svi: run the pair at every step; fast: replay its operations; auto: fast where it pays",
-        choices=["auto", "svi", "fast"],
+        "svi: run the pair at every step; fast: replay its operations; compiled: and compile them; auto: what pays",
+        choices=["auto", "svi", "fast", "compiled"],
     )
     _option(command, "device", "auto: CUDA where there is one", choices=["auto", "cpu", "cuda"])
     _option(command, "threads", "of the CPU, for one run (default: train all, compare 1)", type=int)

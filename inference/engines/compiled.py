@@ -1,0 +1,70 @@
+"""Replaying a step whose small operations are compiled, in runs long enough to pay for that."""
+
+from typing import Any
+
+import torch
+
+from ..batches import Batch
+from ..randomness import random_state, set_random_state
+from .check import compare
+from .fast import Fast
+from .inductor import CannotCompile, by_inductor
+from .step import Step
+from .trace import CannotReplay, WrongReplay
+
+COMPILED_AT = 100
+"""The number of steps that are replayed as they are: the first is there at once, and a run that fails early does."""
+
+
+class Compiled(Fast):
+    """Replays as :class:`Fast` does, from step 100 on with what lies between the matrix products compiled.
+
+    That takes two seconds where TorchInductor's cache holds the same step, and up to fifteen where this machine has
+    never compiled one. What cannot be compiled is replayed as it is, by an engine that is then called ``fast``; with
+    ``only``, it is not.
+    """
+
+    def __init__(self, step: Step, batch_size: int, seed: int, *, only: bool) -> None:
+        super().__init__(step, batch_size, seed)
+        self.only = only
+        self.give_up(None)
+
+    def give_up(self, reason: str | None) -> None:
+        """Replay the step as it is, for a reason."""
+        self.reason, self.name = reason, "fast" if reason else "compiled"
+
+    def prepare(self, number: int, batch: Batch) -> None:
+        """Compile a step that is not yet when it is time to, and have it compared with the pair's own again."""
+        if self.module is None or number < COMPILED_AT:
+            return
+        try:
+            if not self.reason:
+                self._compile(batch)
+                self.note += f", the rest compiled from step {COMPILED_AT} on"
+                self.traced_at = self.check_next = number
+        except CannotCompile as reason:
+            if self.only:
+                raise CannotReplay(f"it cannot be compiled: {reason}") from reason
+            self.give_up(str(reason))
+        if self.reason:
+            self.note += f"; not compiled: {self.reason}"
+        self.module = None
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs to compute the same bits."""
+        return super().state() | {"reason": self.reason}
+
+    @torch.no_grad()
+    def _compile(self, batch: Batch) -> None:
+        assert self.module is not None
+        graph = by_inductor(self.module)
+        noise = random_state()
+        expected = self.replay(self._beta, batch)
+        set_random_state(noise)
+        try:
+            compare(graph(self._beta, *batch), expected)
+        except WrongReplay as difference:
+            raise CannotCompile(str(difference)) from difference
+        finally:
+            set_random_state(noise)
+        self.graph = graph

@@ -1,0 +1,162 @@
+"""From a graph to a function whose small operations TorchInductor has compiled."""
+
+import copy
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Graph, GraphModule, Node
+
+from .emit import emit
+from .products import linear
+from .shorten import arguments, erase_unused, is_random, value, writes
+from .step import Outcome
+
+aten = torch.ops.aten
+
+OPTIONS = {"compile_threads": 1, "max_autotune": False, "max_autotune_gemm": False, "pattern_matcher": False}
+"""No pool of processes for the few kernels of a step; nothing chosen by timing, so that a run repeats its bits; and no
+rewriting, which may make of oneDNN's product one that cannot be called."""
+
+_ONEDNN = torch.ops.mkldnn._linear_pointwise.default
+
+
+class CannotCompile(Exception):
+    """Why a graph is replayed as it is."""
+
+
+def by_inductor(module: GraphModule) -> Callable[..., Outcome]:
+    """The function of (beta, *batch) that a graph is, with what lies between its matrix products compiled.
+
+    Products stay with the library that was chosen for them. Draws stay with torch, in their order: they are made first
+    and are inputs of what is compiled, as are parameters, buffers and constants.
+
+    Raises:
+        CannotCompile: there is no C++ compiler; or the step is on a GPU, writes to tensors, or draws what depends on
+            its batch.
+    """
+    inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
+    if any(value(node).device.type != "cpu" for node in inputs):
+        raise CannotCompile("it is not on a CPU")
+    if writes(module):
+        raise CannotCompile("it writes to tensors")
+    graph = copy.deepcopy(module.graph)
+    draw = emit(GraphModule(module, _without_draws(graph)))
+    held = _without_attributes(graph, module)
+    given = _without_outcome(graph)
+    _without_products(graph)
+    function = _compile(GraphModule(nn.Module(), graph))
+
+    def step(*inputs: Tensor) -> Outcome:
+        sums, *gradients = function(*inputs, *draw(), *held)
+        left = iter(gradients)
+        return Outcome(sums, tuple(next(left) if is_given else None for is_given in given))
+
+    return step
+
+
+def _without_draws(graph: Graph) -> Graph:
+    """Make inputs of a graph's random numbers; the graph that draws them."""
+    draws = [node for node in graph.nodes if is_random(node)]
+    needed, left = set(draws), list(draws)
+    while left:
+        left += (more := set(left.pop().all_input_nodes) - needed)
+        needed |= more
+    if any(node.op == "placeholder" for node in needed):
+        raise CannotCompile("it draws what depends on its batch")
+    drawing, copies = Graph(), dict[Node, Node]()
+    for node in graph.nodes:
+        if node in needed:
+            copies[node] = drawing.node_copy(node, copies.__getitem__)
+    drawing.output(tuple(copies[node] for node in draws))
+    for node in draws:
+        node.replace_all_uses_with(_input(graph, node))
+        graph.erase_node(node)
+    return drawing
+
+
+def _without_attributes(graph: Graph, module: GraphModule) -> list[Tensor]:
+    """Make inputs of a graph's parameters, buffers and constants; what they are."""
+    held: dict[int, tuple[Tensor, Node]] = {}
+    for node in graph.nodes:
+        if node.op == "get_attr" and node.users:
+            tensor = getattr(module, str(node.target))
+            if id(tensor) not in held:
+                held[id(tensor)] = tensor, _input(graph, node)
+            node.replace_all_uses_with(held[id(tensor)][1])
+    erase_unused(graph)
+    return [tensor for tensor, _ in held.values()]
+
+
+def _input(graph: Graph, node: Node) -> Node:
+    """One more input, after those that a graph has, in the place of a node."""
+    last = [other for other in graph.nodes if other.op == "placeholder"][-1]
+    with graph.inserting_after(last):
+        new = graph.placeholder(f"{node.name}_")
+    new.meta["val"] = value(node)
+    return new
+
+
+def _without_outcome(graph: Graph) -> list[bool]:
+    """Make the output of a step a tuple of tensors: its sums, and the gradients that it has; which it has."""
+    output = next(iter(reversed(graph.nodes)))
+    (outcome,) = output.all_input_nodes
+    sums, gradients = arguments(outcome)
+    output.args = ((sums, *(gradient for gradient in gradients if gradient is not None)),)
+    graph.erase_node(outcome)
+    return [gradient is not None for gradient in gradients]
+
+
+def _without_products(graph: Graph) -> None:
+    """Name oneDNN's operation where a graph has ours, and leave the copies that it makes to Inductor's kernels."""
+    for node in graph.nodes:
+        if node.target is linear:
+            x, weight, bias, activation = arguments(node)
+            if not value(x).is_contiguous():
+                with graph.inserting_before(node):
+                    x = graph.call_function(aten.clone.default, (x,), {"memory_format": torch.contiguous_format})
+            node.target = _ONEDNN
+            node.args = (x, weight, bias, activation, [], "")
+
+
+def _compile(module: GraphModule) -> Callable[..., Any]:
+    inputs = [value(node) for node in module.graph.nodes if node.op == "placeholder"]
+    example: list[Any] = [torch.empty_strided(x.shape, x.stride(), dtype=x.dtype) for x in inputs]
+    try:
+        with torch.no_grad(), _quiet():
+            from torch import _inductor  # takes a second
+
+            with _opaque_products():
+                return _inductor.compile(module, example, options=OPTIONS)
+    except Exception as error:  # whatever it is, the graph can be replayed as it is
+        message = str(error).strip().partition("\n")[0]
+        raise CannotCompile(f"{type(error).__name__}: {message}") from error
+
+
+@contextmanager
+def _opaque_products() -> Iterator[None]:
+    """Let Inductor call oneDNN's product as it is: its own rule wants weights that are constant."""
+    from torch._inductor import lowering
+
+    rule = lowering.lowerings.get(_ONEDNN)
+    lowering.lowerings[_ONEDNN] = lowering.fallback_handler(_ONEDNN)
+    try:
+        yield
+    finally:
+        if rule is not None:
+            lowering.lowerings[_ONEDNN] = rule
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Importing Inductor warns where CUDA is installed and no GPU is."""
+    logger = logging.getLogger("torch.utils.cpp_extension")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,153 @@
+"""A compiled step is the step; what cannot be compiled is replayed as it is."""
+
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from aevb.guides import AmortizedNormal
+from aevb.inference import ESTIMATORS, History, Training, fit
+from aevb.inference.engines import choose, compiled, fast, inductor, products
+from aevb.inference.engines.choose import make_engine
+from aevb.inference.engines.compiled import Compiled
+from aevb.inference.engines.step import Outcome
+from aevb.models import MLP, VAE, Bernoulli, InputError, StandardNormal
+
+DATA = (torch.arange(110 * 6).reshape(110, 6) * 7 % 5 < 2).float()
+needs_compiler = pytest.mark.skipif(
+    not any(map(shutil.which, ("g++", "clang++", "c++"))), reason="there is no C++ compiler"
+)
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compile from step 7 on, in the second epoch; products by oneDNN where it is there, however small they are."""
+    monkeypatch.setattr(compiled, "COMPILED_AT", 7)
+    if torch.backends.mkldnn.is_available():
+        monkeypatch.setattr(fast, "fastest_library", lambda: "onednn")
+        monkeypatch.setattr(products, "FEWEST", 0)
+        monkeypatch.setattr(products, "FEWEST_ACTIVATED", 0)
+
+
+def training(engine: str, encoder: Callable[[], nn.Module] = lambda: MLP(6, 5, 4), **settings: Any) -> Training:
+    """Five steps an epoch, the last one a smaller batch."""
+    torch.manual_seed(0)
+    model, guide = VAE(StandardNormal(2), MLP(2, 5, 6), Bernoulli()), AmortizedNormal(encoder())
+    defaults: dict[str, Any] = {
+        **{"estimator": "L_B", "epochs": 20, "batch_size": 25, "samples": None, "beta": None, "optimizer": "Adam"},
+        **{"learning_rate": 0.01, "schedule": "cosine", "weight_decay": 0.1, "validation": None, "patience": None},
+        **{"test": None, "evaluation_samples": 1, "seed": 0, "device": "cpu"},
+    }
+    return Training(model, guide, DATA.to(torch.get_default_dtype()), engine=engine, **(defaults | settings))
+
+
+def finished(run: Training) -> History:
+    while not run.done:
+        run.epoch()
+    return run.history
+
+
+def check_same(one: History, two: History, tolerance: float) -> None:
+    for column in ("train_bound", "train_elbo", "reconstruction", "kl"):
+        assert two[column] == pytest.approx(one[column], rel=tolerance, abs=tolerance), column
+
+
+@needs_compiler
+@pytest.mark.parametrize("estimator", ["L_A", "L_B", "DReG", "RWS"])
+def test_a_compiled_run_is_the_pairs(estimator: str) -> None:
+    """RWS draws what depends on parameters; both ways of the draw are the same."""
+    warm_up = {"warm_up": 5} if ESTIMATORS[estimator].has_beta else {}
+    run = training("compiled", estimator=estimator, **warm_up)
+    history = finished(run)
+    assert (history.engine, "compiled from step 7" in history.engine_note) == ("compiled", True)
+    assert run.engine.checks >= 2 * fast.CHECKED_FIRST
+    check_same(finished(training("svi", estimator=estimator, **warm_up)), history, 1e-5)
+
+
+@needs_compiler
+def test_a_compiled_run_is_the_pairs_in_float64(float64: None) -> None:
+    check_same(finished(training("svi")), finished(training("compiled")), 1e-10)
+
+
+@needs_compiler
+def test_a_resumed_compiled_run_equals_an_unbroken_one() -> None:
+    unbroken, resumed = training("compiled", epochs=6), training("compiled", epochs=6)
+    for _ in range(3):
+        unbroken.epoch()
+    resumed.restore(unbroken.state())
+    assert finished(resumed)["train_bound"] == finished(unbroken)["train_bound"]
+    assert resumed.engine.state() == unbroken.engine.state()
+
+
+def test_without_a_compiler_steps_are_replayed_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._inductor import config
+
+    monkeypatch.setattr(config.cpp, "cxx", ("no-such-compiler",))
+    monkeypatch.setattr(choose, "FEWEST_STEPS", 0)
+    monkeypatch.setattr(choose, "FEWEST_COMPILED", 0)
+    monkeypatch.setattr(config, "force_disable_caches", True)
+    run = training("auto", epochs=4)
+    history = finished(run)
+    assert history.engine == "fast"
+    assert "not compiled: " in history.engine_note
+    assert "ompiler" in history.engine_note
+    resumed = training("auto", epochs=4)
+    resumed.restore(run.state())
+    assert resumed.engine.name == "fast"
+    check_same(finished(training("fast", epochs=4)), history, 0.0)
+    with pytest.raises(InputError, match="'compiled' cannot train this pair: it cannot be compiled"):
+        finished(training("compiled", epochs=4))
+
+
+def batch_normal() -> nn.Module:
+    return nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Linear(5, 4))
+
+
+def test_what_writes_to_its_tensors_is_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choose, "FEWEST_STEPS", 0)
+    monkeypatch.setattr(choose, "FEWEST_COMPILED", 0)
+    history = finished(training("auto", batch_normal, epochs=4))
+    assert (history.engine, history.engine_note.endswith("; not compiled: it writes to tensors")) == ("fast", True)
+    check_same(finished(training("fast", batch_normal, epochs=4)), history, 0.0)
+
+
+def test_what_is_compiled_wrongly_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(module: nn.Module) -> Callable[..., Outcome]:
+        def step(*inputs: Tensor) -> Outcome:
+            sums, gradients = module(*inputs)
+            return Outcome(sums * 1.01, gradients)
+
+        return step
+
+    monkeypatch.setattr(compiled, "by_inductor", wrong)
+    monkeypatch.setattr(choose, "FEWEST_STEPS", 0)
+    monkeypatch.setattr(choose, "FEWEST_COMPILED", 0)
+    history = finished(training("auto", epochs=4))
+    assert (history.engine, "a replayed step has the sums" in history.engine_note) == ("fast", True)
+    check_same(finished(training("fast", epochs=4)), history, 0.0)
+
+
+def test_inductor_is_left_as_it_was() -> None:
+    from torch._inductor.lowering import lowerings
+
+    product = torch.ops.mkldnn._linear_pointwise.default
+    before = lowerings.get(product)
+    with inductor._opaque_products():
+        assert lowerings[product] is not before
+    assert lowerings.get(product) is before
+
+
+@pytest.mark.parametrize(("steps", "name"), [(499, "svi"), (500, "fast"), (49_999, "fast"), (50_000, "compiled")])
+def test_long_runs_are_compiled(steps: int, name: str) -> None:
+    step = training("svi").engine.step
+    engine = make_engine("auto", step, steps=steps, batch_size=25, seed=0)
+    assert (engine.name, isinstance(engine, Compiled)) == (name, name == "compiled")
+    assert make_engine("fast", step, steps=steps, batch_size=25, seed=0).name == "fast"
+
+
+def test_fit_takes_it_by_name() -> None:
+    with pytest.raises(InputError, match="auto, svi, fast, compiled"):
+        fit(VAE(StandardNormal(2), MLP(2, 6), Bernoulli()), AmortizedNormal(MLP(6, 4)), DATA, engine="jit")
