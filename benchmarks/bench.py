@@ -96,6 +96,9 @@ def race(case: Case, peers: list[str], rounds: int, tiny: bool) -> list[Row]:
         np.save(path, images(case.images, 0))
         workers = [stack.enter_context(Worker(name, case.name, tiny)) for name in peers]
         first = {w.name: w.ask(f"load {path}")["seconds"] + w.ask("epoch")["seconds"] for w in workers}
+        for _ in range(case.warm_up - 1):
+            for worker in workers:
+                worker.ask("epoch")
         times: dict[str, list[float]] = {name: [] for name in peers}
         for number in range(rounds):
             for worker in workers[number % len(workers) :] + workers[: number % len(workers)]:
@@ -115,7 +118,7 @@ def race(case: Case, peers: list[str], rounds: int, tiny: bool) -> list[Row]:
                     "images_per_second": case.batch / median * 1000,
                     "first_epoch_seconds": first[worker.name],
                     "peak_mb": peak,
-                    "epochs": rounds + 1,
+                    "epochs": rounds + case.warm_up,
                     "test_bound": test_bound(case, weights, test),
                 }
             )

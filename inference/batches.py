@@ -34,7 +34,7 @@ class Rows:
         return len(self.tensors[0])
 
     def batch(self, indices: Tensor, generator: torch.Generator) -> Batch:
-        return tuple(tensor[indices] for tensor in self.tensors)
+        return tuple(tensor.index_select(0, indices) for tensor in self.tensors)
 
     def to(self, device: torch.device) -> Self:
         return type(self)(*(tensor.to(device) for tensor in self.tensors))

@@ -1,6 +1,6 @@
 """Moving parameters by their gradients."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -29,67 +29,75 @@ class Update:
         self.moved: list[bool] | None = None
         self.adams: list[_FusedAdam] = []
 
+    @torch.no_grad()
     def __call__(self, gradients: Gradients, rate: float | Tensor) -> None:
         """Move the parameters; one without a gradient stays where it is, and so does its state."""
         pairs = zip(gradients, self.parameters, strict=True)
         laid_out = [None if gradient is None else _laid_out(gradient, parameter) for gradient, parameter in pairs]
+        moved = [gradient is not None for gradient in laid_out]
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        moved = [gradient is not None for gradient in laid_out]
         if moved == self.moved:
             for adam in self.adams:
-                adam.step(laid_out)
+                adam.step(laid_out, rate)
         else:
             self._step(laid_out)
             if _is_fused_adam_on_a_cpu(self.optimizer):
-                self.moved, self.adams = moved, list(self._look_up(moved))
+                self.moved, self.adams = moved, self._look_up(moved)
 
     def _step(self, gradients: Gradients) -> None:
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             parameter.grad = gradient
+            if "step" in (state := self.optimizer.state.get(parameter, {})):
+                state["step"] = state["step"].clone()  # it may be one for all
         self.optimizer.step()
         for parameter in self.parameters:
             parameter.grad = None  # the next gradients are written where these were, which caches still hold
 
-    def _look_up(self, moved: list[bool]) -> "Iterator[_FusedAdam]":
-        end = 0
-        for group in self.optimizer.param_groups:
-            start, end = end, end + len(group["params"])
-            places = [place for place in range(start, end) if moved[place]]
-            parameters = [self.parameters[place] for place in places]
-            states = [self.optimizer.state[parameter] for parameter in parameters]
-            if states:
-                held = ([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq", "step"))
-                yield _FusedAdam(group, places, parameters, *held)
+    def _look_up(self, moved: list[bool]) -> "list[_FusedAdam]":
+        """An Adam for all parameters of the same settings that have made as many steps."""
+        groups = [group for group in self.optimizer.param_groups for _ in group["params"]]
+        alike: dict[tuple[Any, ...], list[int]] = {}
+        for place, (group, parameter) in enumerate(zip(groups, self.parameters, strict=True)):
+            if moved[place]:
+                settings = (*group["betas"], group["weight_decay"], group["eps"], group["maximize"])
+                steps = self.optimizer.state[parameter]["step"].item()
+                alike.setdefault((parameter.dtype, steps, *settings), []).append(place)
+        return [self._fused(places, *settings) for (_, _, *settings), places in alike.items()]
+
+    def _fused(self, places: list[int], beta1: float, beta2: float, decay: float, eps: float, up: bool) -> "_FusedAdam":
+        parameters = [self.parameters[place] for place in places]
+        states = [self.optimizer.state[parameter] for parameter in parameters]
+        steps = states[0]["step"].clone()
+        for state in states:
+            state["step"] = steps  # one for all, moved once
+        first_moments, second_moments = ([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq"))
+        settings = {"beta1": beta1, "beta2": beta2, "weight_decay": decay, "eps": eps, "maximize": up}
+        return _FusedAdam(places, parameters, first_moments, second_moments, steps, settings)
 
 
 class _FusedAdam(NamedTuple):
-    """Adam's step for one group of parameters."""
+    """Adam's step for parameters of the same settings."""
 
-    group: dict[str, Any]
     places: list[int]
     parameters: list[Tensor]
     first_moments: list[Tensor]
     second_moments: list[Tensor]
-    steps: list[Tensor]
+    steps: Tensor
+    settings: dict[str, Any]
 
-    @torch.no_grad()
-    def step(self, gradients: Gradients) -> None:
-        torch._foreach_add_(self.steps, 1)
+    def step(self, gradients: Gradients, rate: float | Tensor) -> None:
+        self.steps.add_(1)
         torch._fused_adam_(
             self.parameters,
             [gradient for place in self.places if (gradient := gradients[place]) is not None],
             self.first_moments,
             self.second_moments,
             [],  # of amsgrad
-            self.steps,
-            lr=self.group["lr"],
-            beta1=self.group["betas"][0],
-            beta2=self.group["betas"][1],
-            weight_decay=self.group["weight_decay"],
-            eps=self.group["eps"],
+            [self.steps] * len(self.places),
+            lr=rate,
             amsgrad=False,
-            maximize=self.group["maximize"],
+            **self.settings,
         )
 
 
