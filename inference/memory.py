@@ -17,9 +17,9 @@ def kept_memory() -> Iterator[None]:
     """Let glibc keep what is freed inside.
 
     Each step of training allocates and frees the same tensors. By default glibc may give the end of its heap back to
-    the system at every step and take it again, page by page: up to 400 page faults a step at batch 100 and 2,500 at
-    1,000, a tenth of the time and more. Where the C library is another one, or the environment says how its allocator
-    behaves (``MALLOC_TRIM_THRESHOLD_`` and the like), nothing is done.
+    the system at every step and take it again, page by page: up to 400 page faults a step at batch 100 and 6,000 at
+    1,000, a tenth to a third of the time. Where the C library is another one, or the environment says how its
+    allocator behaves (``MALLOC_TRIM_THRESHOLD_`` and the like), nothing is done.
     """
     glibc = None if any(name.startswith("MALLOC_") for name in os.environ) else _glibc()
     if glibc is None:
