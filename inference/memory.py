@@ -21,7 +21,8 @@ def kept_memory() -> Iterator[None]:
     1,000, a tenth to a third of the time. Where the C library is another one, or the environment says how its
     allocator behaves (``MALLOC_TRIM_THRESHOLD_`` and the like), nothing is done.
     """
-    glibc = None if any(name.startswith("MALLOC_") for name in os.environ) else _glibc()
+    told = any(name.startswith("MALLOC_") for name in os.environ) or "malloc" in os.environ.get("GLIBC_TUNABLES", "")
+    glibc = None if told else _glibc()
     if glibc is None:
         yield
         return

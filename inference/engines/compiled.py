@@ -57,14 +57,17 @@ class Compiled(Fast):
     @torch.no_grad()
     def _compile(self, batch: Batch) -> None:
         assert self.module is not None
-        graph = by_inductor(self.module)
         noise = random_state()
         expected = self.replay(self._beta, batch)
         set_random_state(noise)
         try:
+            graph = by_inductor(self.module)
             compare(graph(self._beta, *batch), expected)
-        except WrongReplay as difference:
-            raise CannotCompile(str(difference)) from difference
+        except (CannotCompile, WrongReplay) as reason:
+            raise CannotCompile(str(reason)) from reason
+        except Exception as error:  # whatever it is, the graph can be replayed as it is
+            message = str(error).strip().partition("\n")[0]
+            raise CannotCompile(f"{type(error).__name__}: {message}") from error
         finally:
             set_random_state(noise)
         self.graph = graph

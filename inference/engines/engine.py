@@ -15,7 +15,7 @@ class Engine(ABC):
     """Computes the steps of one run.
 
     Attributes:
-        name: ``svi`` or ``fast``.
+        name: ``svi``, ``fast`` or ``compiled``.
         note: why it is not ``fast``, or how it is.
         checks: how often its steps have been compared with the pair's own.
         graph: what it replays, where it does.

@@ -3,7 +3,7 @@
 import copy
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -21,8 +21,6 @@ OPTIONS = {"compile_threads": 1, "max_autotune": False, "max_autotune_gemm": Fal
 """No pool of processes for the few kernels of a step; nothing chosen by timing, so that a run repeats its bits; and no
 rewriting, which may make of oneDNN's product one that cannot be called."""
 
-_ONEDNN = torch.ops.mkldnn._linear_pointwise.default
-
 
 class CannotCompile(Exception):
     """Why a graph is replayed as it is."""
@@ -35,8 +33,8 @@ def by_inductor(module: GraphModule) -> Callable[..., Outcome]:
     and are inputs of what is compiled, as are parameters, buffers and constants.
 
     Raises:
-        CannotCompile: there is no C++ compiler; or the step is on a GPU, writes to tensors, or draws what depends on
-            its batch.
+        CannotCompile: the step is on a GPU, writes to tensors, or draws what depends on its batch.
+        Exception: whatever Inductor raises, where there is no C++ compiler for instance.
     """
     inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
     if any(value(node).device.type != "cpu" for node in inputs):
@@ -118,22 +116,18 @@ def _without_products(graph: Graph) -> None:
             if not value(x).is_contiguous():
                 with graph.inserting_before(node):
                     x = graph.call_function(aten.clone.default, (x,), {"memory_format": torch.contiguous_format})
-            node.target = _ONEDNN
+            node.target = _onednn()
             node.args = (x, weight, bias, activation, [], "")
 
 
 def _compile(module: GraphModule) -> Callable[..., Any]:
     inputs = [value(node) for node in module.graph.nodes if node.op == "placeholder"]
     example: list[Any] = [torch.empty_strided(x.shape, x.stride(), dtype=x.dtype) for x in inputs]
-    try:
-        with torch.no_grad(), _quiet():
-            from torch import _inductor  # takes a second
+    with torch.no_grad(), _quiet():
+        from torch import _inductor  # takes a second
 
-            with _opaque_products():
-                return _inductor.compile(module, example, options=OPTIONS)
-    except Exception as error:  # whatever it is, the graph can be replayed as it is
-        message = str(error).strip().partition("\n")[0]
-        raise CannotCompile(f"{type(error).__name__}: {message}") from error
+        with _opaque_products() if torch.backends.mkldnn.is_available() else nullcontext():
+            return _inductor.compile(module, example, options=OPTIONS)
 
 
 @contextmanager
@@ -141,13 +135,20 @@ def _opaque_products() -> Iterator[None]:
     """Let Inductor call oneDNN's product as it is: its own rule wants weights that are constant."""
     from torch._inductor import lowering
 
-    rule = lowering.lowerings.get(_ONEDNN)
-    lowering.lowerings[_ONEDNN] = lowering.fallback_handler(_ONEDNN)
+    rules, product = lowering.lowerings, _onednn()
+    rule = rules.get(product)
+    rules[product] = lowering.fallback_handler(product, add_to_fallback_set=False)
     try:
         yield
     finally:
-        if rule is not None:
-            lowering.lowerings[_ONEDNN] = rule
+        if rule is None:
+            del rules[product]
+        else:
+            rules[product] = rule
+
+
+def _onednn() -> Any:
+    return torch.ops.mkldnn._linear_pointwise.default  # which not every build of torch has
 
 
 @contextmanager

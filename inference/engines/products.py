@@ -110,6 +110,6 @@ def _swap_if_large(module: GraphModule, node: Node) -> None:
 def _followers(node: Node) -> list[Node]:
     """The views through which a result alone is used, and what then uses it; or nothing that matters."""
     followers = [node]
-    while len(followers[-1].users) == 1 and followers[-1].target in (node.target, *_RESHAPES):
+    while len(followers[-1].users) == 1 and (followers[-1] is node or followers[-1].target in _RESHAPES):
         followers += followers[-1].users
     return followers[1:] or [node]

@@ -26,6 +26,7 @@ class Update:
 
     def forget(self) -> None:
         """Look up the optimizer's states anew: others are in their places."""
+        self.by_hand = _is_fused_adam_on_a_cpu(self.optimizer)
         self.moved: list[bool] | None = None
         self.adams: list[_FusedAdam] = []
 
@@ -42,13 +43,13 @@ class Update:
                 adam.step(laid_out, rate)
         else:
             self._step(laid_out)
-            if _is_fused_adam_on_a_cpu(self.optimizer):
+            if self.by_hand:
                 self.moved, self.adams = moved, self._look_up(moved)
 
     def _step(self, gradients: Gradients) -> None:
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             parameter.grad = gradient
-            if "step" in (state := self.optimizer.state.get(parameter, {})):
+            if self.by_hand and "step" in (state := self.optimizer.state.get(parameter, {})):
                 state["step"] = state["step"].clone()  # it may be one for all
         self.optimizer.step()
         for parameter in self.parameters:

@@ -130,17 +130,73 @@ def test_what_is_compiled_wrongly_is_not_used(monkeypatch: pytest.MonkeyPatch) -
     check_same(finished(training("fast", epochs=4)), history, 0.0)
 
 
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="oneDNN is not in this build of torch")
 def test_inductor_is_left_as_it_was() -> None:
-    from torch._inductor.lowering import lowerings
+    from torch._inductor.lowering import fallbacks, lowerings
 
     product = torch.ops.mkldnn._linear_pointwise.default
-    before = lowerings.get(product)
+    before, by_fallback = lowerings.get(product), set(fallbacks)
     with inductor._opaque_products():
         assert lowerings[product] is not before
     assert lowerings.get(product) is before
+    assert set(fallbacks) == by_fallback
 
 
-@pytest.mark.parametrize(("steps", "name"), [(499, "svi"), (500, "fast"), (49_999, "fast"), (50_000, "compiled")])
+@pytest.mark.parametrize("fails", ["while compiling", "when it is called"])
+def test_whatever_fails_in_compiling_the_run_goes_on(fails: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def by_inductor(module: nn.Module) -> Callable[..., Outcome]:
+        def step(*inputs: Tensor) -> Outcome:
+            raise RuntimeError(fails)
+
+        return step() if fails == "while compiling" else step
+
+    monkeypatch.setattr(compiled, "by_inductor", by_inductor)
+    monkeypatch.setattr(choose, "FEWEST_STEPS", 0)
+    monkeypatch.setattr(choose, "FEWEST_COMPILED", 0)
+    history = finished(training("auto", epochs=4))
+    assert (history.engine, history.engine_note.endswith(f"not compiled: RuntimeError: {fails}")) == ("fast", True)
+    check_same(finished(training("fast", epochs=4)), history, 0.0)
+
+
+def test_an_interrupted_epoch_is_begun_anew_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that has given up compiling in the epoch that is interrupted says so in the end."""
+
+    def by_inductor(module: nn.Module) -> Callable[..., Outcome]:
+        raise compiled.CannotCompile("there is none")
+
+    monkeypatch.setattr(compiled, "by_inductor", by_inductor)
+    monkeypatch.setattr(choose, "FEWEST_STEPS", 0)
+    monkeypatch.setattr(choose, "FEWEST_COMPILED", 0)
+    run = training("auto", epochs=4)
+    run.epoch()
+    step, steps = run.loop.step, iter(range(5))
+
+    def interrupted(number: int, batch: Any) -> Tensor:
+        if next(steps) == 4:
+            raise KeyboardInterrupt
+        return step(number, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run.loop, "step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run.epoch()
+    history = finished(run)
+    assert (history.engine, history.engine_note.endswith("; not compiled: there is none")) == ("fast", True)
+    check_same(finished(training("fast", epochs=4)), history, 0.0)
+
+
+def test_a_run_of_before_there_was_a_compiler_goes_on_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choose, "FEWEST_STEPS", 0)
+    monkeypatch.setattr(choose, "FEWEST_COMPILED", 0)
+    old, run = training("fast", epochs=4), training("auto", epochs=4)
+    old.epoch()
+    run.restore(old.state())
+    history = finished(run)
+    assert history.engine == "fast"
+    check_same(finished(old), history, 0.0)
+
+
+@pytest.mark.parametrize(("steps", "name"), [(499, "svi"), (500, "fast"), (99_999, "fast"), (100_000, "compiled")])
 def test_long_runs_are_compiled(steps: int, name: str) -> None:
     step = training("svi").engine.step
     engine = make_engine("auto", step, steps=steps, batch_size=25, seed=0)

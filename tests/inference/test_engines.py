@@ -845,16 +845,18 @@ def test_the_faster_library_is_measured_in_float32_whatever_the_default(float64:
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="oneDNN is not in this build of torch")
 def test_an_activation_is_found_behind_the_view_that_many_samples_bring() -> None:
-    weight, bias, z = torch.randn(5, 4), torch.randn(5), torch.randn(3, 7, 4)
+    weight, square, bias, z = torch.randn(5, 4), torch.randn(5, 5), torch.randn(5), torch.randn(3, 7, 4)
 
     def step(z: Tensor) -> tuple[Tensor, ...]:
         hidden = nn.functional.linear(z, weight, bias)
-        return hidden.tanh(), nn.functional.linear(z, weight).relu(), nn.functional.linear(z, weight).view(7, 15).cos()
+        first = nn.functional.linear(z[0], weight, bias)
+        twice = torch.addmm(bias, first, square).tanh()  # of the second product, not the first
+        return hidden.tanh(), nn.functional.linear(z, weight).relu(), twice
 
     module = shorten(trace(step, z))  # type: ignore[arg-type]
     assert products.use_onednn(module)
     targets = [node.target for node in module.graph.nodes]
-    assert targets.count(products.linear) == 3
+    assert targets.count(products.linear) == 4
     assert not {torch.ops.aten.tanh.default, torch.ops.aten.relu.default} & set(targets)
     for one, two in zip(module(z), step(z), strict=True):
         torch.testing.assert_close(one, two)

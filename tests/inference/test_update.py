@@ -48,3 +48,15 @@ def test_given_gradients_move_parameters_as_torchs_optimizer_does(name: str) -> 
     states = zip(reference.state.values(), optimizer.state.values(), strict=True)
     assert all(torch.equal(one[key], two[key]) for one, two in states for key in one if isinstance(one[key], Tensor))
     assert bool(update.adams) == (name == "Adam")
+
+
+def test_where_steps_are_recorded_their_count_stays_where_it_is() -> None:
+    """What a launch has recorded moves the same tensors for ever; this Adam stands for one on a GPU."""
+    moved = parameters()
+    optimizer = torch.optim.Adam(moved, lr=0.1, fused=False)
+    update = Update(optimizer, moved)
+    update(gradients(1), 0.1)
+    counts = [state["step"] for state in optimizer.state.values()]
+    update(gradients(2), 0.1)
+    assert all(one is state["step"] for one, state in zip(counts, optimizer.state.values(), strict=True))
+    assert {count.item() for count in counts} == {2.0}
