@@ -19,7 +19,7 @@ COMPILED_AT = 100
 class Compiled(Fast):
     """Replays as :class:`Fast` does, from step 100 on with what lies between the matrix products compiled.
 
-    That takes two seconds where TorchInductor's cache holds the same step, and up to fifteen where this machine has
+    That takes two seconds where TorchInductor's cache holds the same step, and up to sixteen where this machine has
     never compiled one. What cannot be compiled is replayed as it is, by an engine that is then called ``fast``; with
     ``only``, it is not.
     """
