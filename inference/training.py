@@ -4,6 +4,7 @@ import copy
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import pyro
@@ -188,7 +189,7 @@ class Training:
     def _rate_at(self, step: int) -> float:
         return self.learning_rate * self.schedule(step / self._total_steps)
 
-    @property
+    @cached_property
     def _steps_per_epoch(self) -> int:
         return -(-len(self.data) // self.batch_size)
 

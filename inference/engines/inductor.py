@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
 from torch.fx import Graph, GraphModule, Node
 
 from .emit import emit
@@ -17,9 +18,15 @@ from .step import Outcome
 
 aten = torch.ops.aten
 
-OPTIONS = {"compile_threads": 1, "max_autotune": False, "max_autotune_gemm": False, "pattern_matcher": False}
-"""No pool of processes for the few kernels of a step; nothing chosen by timing, so that a run repeats its bits; and no
-rewriting, which may make of oneDNN's product one that cannot be called."""
+OPTIONS = {
+    "cpp_wrapper": True,
+    "compile_threads": 1,
+    "max_autotune": False,
+    "max_autotune_gemm": False,
+    "pattern_matcher": False,
+}
+"""The calls between operations in C++ too; no pool of processes for one file; nothing chosen by timing, so that a run
+repeats its bits; and no rewriting, which may make of oneDNN's product one that cannot be called."""
 
 
 class CannotCompile(Exception):
@@ -46,6 +53,7 @@ def by_inductor(module: GraphModule) -> Callable[..., Outcome]:
     held = _without_attributes(graph, module)
     given = _without_outcome(graph)
     _without_products(graph)
+    _share_exponentials(graph)
     function = _compile(GraphModule(nn.Module(), graph))
 
     def step(*inputs: Tensor) -> Outcome:
@@ -109,20 +117,42 @@ def _without_outcome(graph: Graph) -> list[bool]:
 
 
 def _without_products(graph: Graph) -> None:
-    """Name oneDNN's operation where a graph has ours, and leave the copies that it makes to Inductor's kernels."""
+    """Name oneDNN's operation where a graph has ours."""
     for node in graph.nodes:
         if node.target is linear:
             x, weight, bias, activation = arguments(node)
-            if not value(x).is_contiguous():
-                with graph.inserting_before(node):
-                    x = graph.call_function(aten.clone.default, (x,), {"memory_format": torch.contiguous_format})
             node.target = _onednn()
             node.args = (x, weight, bias, activation, [], "")
 
 
+def _share_exponentials(graph: Graph) -> None:
+    """Let sigmoid(|l|) and sigmoid(l), of which a Bernoulli's density and its gradient are made, share an exponential.
+
+    With e = exp(-|l|) the one is 1 / (1 + e), and so is the other, or e / (1 + e) where l is negative. What two kernels
+    use of an exponential, Inductor computes once.
+    """
+    call = graph.call_function
+    for absolute in [node for node in graph.nodes if node.target is aten.abs.default]:
+        (logits,) = absolute.all_input_nodes
+        sigmoids = [n for n in graph.nodes if n.target is aten.sigmoid.default and n.args[0] in (absolute, logits)]
+        if len({node.args[0] for node in sigmoids}) < 2:
+            continue
+        with graph.inserting_before(sigmoids[0]):
+            e = call(aten.exp.default, (call(aten.neg.default, (call(aten.abs.default, (logits,)),)),))
+            larger = call(aten.reciprocal.default, (call(aten.add.Scalar, (e, 1)),))
+            smaller, negative = call(aten.mul.Tensor, (e, larger)), call(aten.lt.Scalar, (logits, 0))
+            either = call(aten.where.self, (negative, smaller, larger))
+        for node in sigmoids:
+            node.replace_all_uses_with(larger if node.args[0] is absolute else either)
+            graph.erase_node(node)
+
+
 def _compile(module: GraphModule) -> Callable[..., Any]:
-    inputs = [value(node) for node in module.graph.nodes if node.op == "placeholder"]
-    example: list[Any] = [torch.empty_strided(x.shape, x.stride(), dtype=x.dtype) for x in inputs]
+    inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
+    example: list[Any] = [torch.empty_strided(x.shape, x.stride(), dtype=x.dtype) for x in map(value, inputs)]
+    fakes = FakeTensorMode()
+    for node, tensor in zip(inputs, example, strict=True):
+        node.meta["val"] = fakes.from_tensor(tensor)  # the C++ wrapper wants them of one mode
     with torch.no_grad(), _quiet():
         from torch import _inductor  # takes a second
 
@@ -132,12 +162,16 @@ def _compile(module: GraphModule) -> Callable[..., Any]:
 
 @contextmanager
 def _opaque_products() -> Iterator[None]:
-    """Let Inductor call oneDNN's product as it is: its own rule wants weights that are constant."""
-    from torch._inductor import lowering
+    """Let Inductor call oneDNN's product as it is: its own rule wants weights that are constant.
+
+    A left operand that is transposed, of which oneDNN would make a copy, Inductor's kernels write as oneDNN wants it.
+    """
+    from torch._inductor import ir, lowering
 
     rules, product = lowering.lowerings, _onednn()
     rule = rules.get(product)
-    rules[product] = lowering.fallback_handler(product, add_to_fallback_set=False)
+    call = lowering.fallback_handler(product, add_to_fallback_set=False)
+    rules[product] = lambda x, *others: call(ir.ExternKernel.require_contiguous(x), *others)
     try:
         yield
     finally:

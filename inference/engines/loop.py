@@ -78,8 +78,10 @@ class Loop:
 
     def _launches(self, number: int, minibatches: tuple[Tensor, ...]) -> bool:
         """Whether so many steps can be done by one launch, which is recorded the first time."""
+        if self.record is None:
+            return False
         whole = len(minibatches) == STEPS and len(minibatches[-1]) == self.batch_size
-        if self.record is None or not whole or not self.engine.launches(number):
+        if not whole or not self.engine.launches(number):
             return False
         if self.launched is not self.engine.graph:
             try:

@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from aevb.guides import AmortizedNormal
 from aevb.inference import ESTIMATORS, History, Training, fit
@@ -140,6 +143,52 @@ def test_inductor_is_left_as_it_was() -> None:
         assert lowerings[product] is not before
     assert lowerings.get(product) is before
     assert set(fallbacks) == by_fallback
+
+
+class LeftOperands(TorchDispatchMode):
+    """Sees whether the left operands of oneDNN's products lie as oneDNN wants them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.are_contiguous: list[bool] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.mkldnn._linear_pointwise.default:
+            self.are_contiguous.append(args[0].is_contiguous())
+        return func(*args, **(kwargs or {}))
+
+
+@needs_compiler
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="oneDNN is not in this build of torch")
+def test_onednn_need_not_copy_what_it_multiplies() -> None:
+    run = training("compiled", epochs=3)
+    finished(run)
+    with LeftOperands() as seen:
+        run.engine.replay(run.engine._beta, (DATA[:25],))
+    assert len(seen.are_contiguous) == 11  # four forward, four gradients of weights, three of what is below
+    assert all(seen.are_contiguous)
+
+
+@needs_compiler
+@pytest.mark.parametrize("sigmoid_first", [True, False])
+def test_a_density_and_its_gradient_share_an_exponential(sigmoid_first: bool, float64: None) -> None:
+    """1 / (1 + exp(-l)) and 1 / (1 + exp(-|l|)) to the last places, wherever the logits are."""
+
+    def both(logits: Tensor) -> tuple[Tensor, ...]:
+        if sigmoid_first:
+            return logits.sigmoid(), logits.abs().sigmoid(), (logits + 1).abs().sigmoid()
+        of_absolute = logits.abs().sigmoid()
+        return logits.sigmoid(), of_absolute, (logits + 1).abs().sigmoid()
+
+    logits = torch.cat(
+        [torch.linspace(-110, 110, 1001), torch.tensor([0.0, -0.0, 1e-300, float("inf"), float("-inf")])]
+    )
+    graph = make_fx(both)(logits).graph
+    inductor._share_exponentials(graph)
+    assert [node.target for node in graph.nodes].count(torch.ops.aten.exp.default) == 1
+    assert [node.target for node in graph.nodes].count(torch.ops.aten.sigmoid.default) == 1  # nothing to share it with
+    for shared, plain in zip(GraphModule(nn.Module(), graph)(logits), both(logits), strict=True):
+        torch.testing.assert_close(shared, plain, rtol=1e-15, atol=0.0)
 
 
 @pytest.mark.parametrize("fails", ["while compiling", "when it is called"])
