@@ -6,11 +6,12 @@ import torch
 
 from ..batches import Batch
 from ..randomness import random_state, set_random_state
+from .adam import Adam, CompiledAdam, FusedAdam, Gradients
 from .check import compare
 from .fast import Fast
 from .inductor import CannotCompile, by_inductor
 from .step import Step
-from .trace import CannotReplay, WrongReplay
+from .trace import CannotReplay, WrongReplay, in_a_line
 
 COMPILED_AT = 100
 """The number of steps that are replayed as they are: the first is there at once, and a run that fails early does."""
@@ -50,6 +51,17 @@ class Compiled(Fast):
             self.note += f"; not compiled: {self.reason}"
         self.module = None
 
+    def adam(self, adam: FusedAdam, gradients: Gradients) -> Adam:
+        """Adam's step compiled, once the step is."""
+        if self.graph is None or self.module is not None or self.reason:
+            return adam
+        try:
+            return CompiledAdam(adam, gradients)
+        except Exception as error:  # whatever it is, torch's own is the same step
+            note = f"; Adam's step not compiled: {in_a_line(error)}"
+            self.note += note if note not in self.note else ""
+            return adam
+
     def state(self) -> dict[str, Any]:
         """What a resumed run needs to compute the same bits."""
         return super().state() | {"reason": self.reason}
@@ -66,8 +78,7 @@ class Compiled(Fast):
         except (CannotCompile, WrongReplay) as reason:
             raise CannotCompile(str(reason)) from reason
         except Exception as error:  # whatever it is, the graph can be replayed as it is
-            message = str(error).strip().partition("\n")[0]
-            raise CannotCompile(f"{type(error).__name__}: {message}") from error
+            raise CannotCompile(in_a_line(error)) from error
         finally:
             set_random_state(noise)
         self.graph = graph

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from ..batches import Batch
+from .adam import Adam, FusedAdam, Gradients
 from .check import Kept
 from .step import Outcome, Step
 
@@ -42,6 +43,10 @@ class Engine(ABC):
         Raises:
             CannotReplay: the epoch has to be done anew, by running the pair.
         """
+
+    def adam(self, adam: FusedAdam, gradients: Gradients) -> Adam:
+        """What is to move the parameters, where that is Adam; a subclass may have a faster one."""
+        return adam
 
     def launches(self, number: int) -> bool:
         """Whether the steps from this number on may be replayed without asking for each."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..randomness import random_state, set_random_state
 from .check import Kept
-from .trace import CannotReplay, WrongReplay
+from .trace import CannotReplay, WrongReplay, in_a_line
 
 STEPS = 20
 TOLERANCE = 1e-3
@@ -57,7 +57,7 @@ class Launch:
             try:
                 self.replay = record(lambda: self._work(advance))
             except RuntimeError as error:
-                raise CannotReplay(f"the device cannot record a step: {str(error).partition(chr(10))[0]}") from error
+                raise CannotReplay(f"the device cannot record a step: {in_a_line(error)}") from error
 
     def _work(self, advance: Advance) -> None:
         self.sums.zero_()

@@ -40,6 +40,12 @@ def trace(step: Callable[..., Outcome], *inputs: Tensor) -> GraphModule:
     return first
 
 
+def in_a_line(error: Exception) -> str:
+    """What an error says first, after its type."""
+    message = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {message}"
+
+
 def _trace(step: Callable[..., Outcome], inputs: tuple[Tensor, ...]) -> GraphModule:
     from torch.fx.experimental.proxy_tensor import make_fx  # takes a second to import
 
@@ -53,8 +59,7 @@ def _trace(step: Callable[..., Outcome], inputs: tuple[Tensor, ...]) -> GraphMod
         except CannotReplay:
             raise
         except Exception as error:  # whatever it was that the program did with a proxy; as it is, it trains on svi
-            message = str(error).strip().partition("\n")[0]
-            raise CannotReplay(f"tracing raised {type(error).__name__}: {message}") from error
+            raise CannotReplay(f"tracing raised {in_a_line(error)}") from error
 
 
 class _NoReading(TorchDispatchMode):

@@ -1,12 +1,12 @@
 """Moving parameters by their gradients."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-Gradients = Sequence[Tensor | None]
+from .adam import Adam, FusedAdam, Gradients, MakeAdam
 
 
 class Update:
@@ -22,29 +22,46 @@ class Update:
 
     def __init__(self, optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor]) -> None:
         self.optimizer, self.parameters = optimizer, parameters
+        self.own = {id(parameter) for parameter in parameters}
         self.forget()
 
     def forget(self) -> None:
         """Look up the optimizer's states anew: others are in their places."""
         self.by_hand = _is_fused_adam_on_a_cpu(self.optimizer)
         self.moved: list[bool] | None = None
-        self.adams: list[_FusedAdam] = []
+        self.adams: list[Adam] = []
 
     @torch.no_grad()
-    def __call__(self, gradients: Gradients, rate: float | Tensor) -> None:
-        """Move the parameters; one without a gradient stays where it is, and so does its state."""
+    def __call__(self, gradients: Gradients, rate: float | Tensor, make: MakeAdam | None = None) -> None:
+        """Move the parameters; one without a gradient stays where it is, and so does its state.
+
+        ``make`` may make a faster one of torch's fused Adam when its states are looked up.
+        """
         pairs = zip(gradients, self.parameters, strict=True)
-        laid_out = [None if gradient is None else _laid_out(gradient, parameter) for gradient, parameter in pairs]
+        laid_out = [None if gradient is None else self._laid_out(gradient, parameter) for gradient, parameter in pairs]
         moved = [gradient is not None for gradient in laid_out]
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        if moved != self.moved and self.by_hand and self._has_states(moved):
+            adams = self._look_up(moved)
+            self.moved, self.adams = moved, [make(adam, laid_out) if make else adam for adam in adams]
         if moved == self.moved:
             for adam in self.adams:
                 adam.step(laid_out, rate)
         else:
             self._step(laid_out)
-            if self.by_hand:
-                self.moved, self.adams = moved, self._look_up(moved)
+
+    def _laid_out(self, gradient: Tensor, parameter: Tensor) -> Tensor:
+        """A gradient that lies in memory as its parameter does, which fused optimizers take for granted, and beside all
+        parameters: that of 0.5 w^2 is w itself, those of v w are w and v."""
+        is_own = id(gradient) in self.own or id(gradient._base) in self.own
+        if gradient.stride() == parameter.stride() and not is_own:
+            return gradient
+        return torch.empty_like(parameter).copy_(gradient)
+
+    def _has_states(self, moved: list[bool]) -> bool:
+        """Whether the optimizer has made a step of these parameters."""
+        return all(self.optimizer.state.get(p) for p, is_moved in zip(self.parameters, moved, strict=True) if is_moved)
 
     def _step(self, gradients: Gradients) -> None:
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
@@ -55,7 +72,7 @@ class Update:
         for parameter in self.parameters:
             parameter.grad = None  # the next gradients are written where these were, which caches still hold
 
-    def _look_up(self, moved: list[bool]) -> "list[_FusedAdam]":
+    def _look_up(self, moved: list[bool]) -> list[FusedAdam]:
         """An Adam for all parameters of the same settings that have made as many steps."""
         groups = [group for group in self.optimizer.param_groups for _ in group["params"]]
         alike: dict[tuple[Any, ...], list[int]] = {}
@@ -66,7 +83,7 @@ class Update:
                 alike.setdefault((parameter.dtype, steps, *settings), []).append(place)
         return [self._fused(places, *settings) for (_, _, *settings), places in alike.items()]
 
-    def _fused(self, places: list[int], beta1: float, beta2: float, decay: float, eps: float, up: bool) -> "_FusedAdam":
+    def _fused(self, places: list[int], beta1: float, beta2: float, decay: float, eps: float, up: bool) -> FusedAdam:
         parameters = [self.parameters[place] for place in places]
         states = [self.optimizer.state[parameter] for parameter in parameters]
         steps = states[0]["step"].clone()
@@ -74,32 +91,7 @@ class Update:
             state["step"] = steps  # one for all, moved once
         first_moments, second_moments = ([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq"))
         settings = {"beta1": beta1, "beta2": beta2, "weight_decay": decay, "eps": eps, "maximize": up}
-        return _FusedAdam(places, parameters, first_moments, second_moments, steps, settings)
-
-
-class _FusedAdam(NamedTuple):
-    """Adam's step for parameters of the same settings."""
-
-    places: list[int]
-    parameters: list[Tensor]
-    first_moments: list[Tensor]
-    second_moments: list[Tensor]
-    steps: Tensor
-    settings: dict[str, Any]
-
-    def step(self, gradients: Gradients, rate: float | Tensor) -> None:
-        self.steps.add_(1)
-        torch._fused_adam_(
-            self.parameters,
-            [gradient for place in self.places if (gradient := gradients[place]) is not None],
-            self.first_moments,
-            self.second_moments,
-            [],  # of amsgrad
-            [self.steps] * len(self.places),
-            lr=rate,
-            amsgrad=False,
-            **self.settings,
-        )
+        return FusedAdam(places, parameters, first_moments, second_moments, steps, settings)
 
 
 def _is_fused_adam_on_a_cpu(optimizer: torch.optim.Optimizer) -> bool:
@@ -107,10 +99,3 @@ def _is_fused_adam_on_a_cpu(optimizer: torch.optim.Optimizer) -> bool:
         group["fused"] and not group["amsgrad"] and all(p.device.type == "cpu" for p in group["params"])
         for group in optimizer.param_groups
     )
-
-
-def _laid_out(gradient: Tensor, parameter: Tensor) -> Tensor:
-    """A gradient that lies in memory as its parameter does, which fused optimizers take for granted, but beside it."""
-    if gradient.stride() == parameter.stride() and gradient is not parameter:
-        return gradient
-    return torch.empty_like(parameter).copy_(gradient)

@@ -88,21 +88,20 @@ def test_a_resumed_compiled_run_equals_an_unbroken_one() -> None:
 def test_without_a_compiler_steps_are_replayed_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     from torch._inductor import config
 
-    monkeypatch.setattr(config.cpp, "cxx", ("no-such-compiler",))
     monkeypatch.setattr(choose, "FEWEST_STEPS", 0)
     monkeypatch.setattr(choose, "FEWEST_COMPILED", 0)
-    monkeypatch.setattr(config, "force_disable_caches", True)
-    run = training("auto", epochs=4)
-    history = finished(run)
-    assert history.engine == "fast"
-    assert "not compiled: " in history.engine_note
-    assert "ompiler" in history.engine_note
-    resumed = training("auto", epochs=4)
-    resumed.restore(run.state())
-    assert resumed.engine.name == "fast"
-    check_same(finished(training("fast", epochs=4)), history, 0.0)
-    with pytest.raises(InputError, match="'compiled' cannot train this pair: it cannot be compiled"):
-        finished(training("compiled", epochs=4))
+    with config.patch({"cpp.cxx": ("no-such-compiler",), "force_disable_caches": True}):
+        run = training("auto", epochs=4)
+        history = finished(run)
+        assert history.engine == "fast"
+        assert "not compiled: " in history.engine_note
+        assert "ompiler" in history.engine_note
+        resumed = training("auto", epochs=4)
+        resumed.restore(run.state())
+        assert resumed.engine.name == "fast"
+        check_same(finished(training("fast", epochs=4)), history, 0.0)
+        with pytest.raises(InputError, match="'compiled' cannot train this pair: it cannot be compiled"):
+            finished(training("compiled", epochs=4))
 
 
 def batch_normal() -> nn.Module:
@@ -131,6 +130,18 @@ def test_what_is_compiled_wrongly_is_not_used(monkeypatch: pytest.MonkeyPatch) -
     history = finished(training("auto", epochs=4))
     assert (history.engine, "a replayed step has the sums" in history.engine_note) == ("fast", True)
     check_same(finished(training("fast", epochs=4)), history, 0.0)
+
+
+@needs_compiler
+def test_where_adam_cannot_be_compiled_torchs_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*inputs: Any) -> None:
+        raise RuntimeError("there is\nno reason")
+
+    monkeypatch.setattr(compiled, "CompiledAdam", fails)
+    history = finished(training("compiled", epochs=4))
+    assert history.engine == "compiled"
+    assert history.engine_note.endswith("compiled from step 7 on; Adam's step not compiled: RuntimeError: there is")
+    check_same(finished(training("fast", epochs=4)), history, 1e-5)
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="oneDNN is not in this build of torch")
