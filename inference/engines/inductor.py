@@ -186,11 +186,13 @@ def _onednn() -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Importing Inductor warns where CUDA is installed and no GPU is."""
-    logger = logging.getLogger("torch.utils.cpp_extension")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """Importing Inductor warns where CUDA is installed and no GPU is, and compiling, of how some operations are called."""
+    loggers = [logging.getLogger(name) for name in ("torch.utils.cpp_extension", "torch._inductor.ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
