@@ -186,7 +186,7 @@ def _onednn() -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Importing Inductor warns where CUDA is installed and no GPU is, and compiling, of how some operations are called."""
+    """Importing Inductor warns where CUDA is installed and no GPU is; compiling, of how it calls an operation."""
     loggers = [logging.getLogger(name) for name in ("torch.utils.cpp_extension", "torch._inductor.ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
