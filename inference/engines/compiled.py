@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from ..batches import Batch
-from ..randomness import random_state, set_random_state
+from ..randomness import forked_rng, random_state, set_random_state
 from .adam import Adam, CompiledAdam, FusedAdam, Gradients
 from .check import compare
 from .fast import Fast
@@ -18,7 +18,7 @@ COMPILED_AT = 100
 
 
 class Compiled(Fast):
-    """Replays as :class:`Fast` does, from step 100 on with what lies between the matrix products compiled.
+    """Replays as :class:`Fast` does, from step 100 on with Adam's step and what lies between matrix products compiled.
 
     That takes two seconds where TorchInductor's cache holds the same step, and up to sixteen where this machine has
     never compiled one. What cannot be compiled is replayed as it is, by an engine that is then called ``fast``; with
@@ -28,6 +28,7 @@ class Compiled(Fast):
     def __init__(self, step: Step, batch_size: int, seed: int, *, only: bool) -> None:
         super().__init__(step, batch_size, seed)
         self.only = only
+        self.adam_reason: str | None = None
         self.give_up(None)
 
     def give_up(self, reason: str | None) -> None:
@@ -53,18 +54,19 @@ class Compiled(Fast):
 
     def adam(self, adam: FusedAdam, gradients: Gradients) -> Adam:
         """Adam's step compiled, once the step is."""
-        if self.graph is None or self.module is not None or self.reason:
+        if self.graph is None or self.module is not None or self.reason or self.adam_reason:
             return adam
         try:
-            return CompiledAdam(adam, gradients)
+            with forked_rng():
+                return CompiledAdam(adam, gradients)
         except Exception as error:  # whatever it is, torch's own is the same step
-            note = f"; Adam's step not compiled: {in_a_line(error)}"
-            self.note += note if note not in self.note else ""
+            self.adam_reason = in_a_line(error)
+            self.note += f"; a step of Adam not compiled: {self.adam_reason}"
             return adam
 
     def state(self) -> dict[str, Any]:
         """What a resumed run needs to compute the same bits."""
-        return super().state() | {"reason": self.reason}
+        return super().state() | {"reason": self.reason, "adam_reason": self.adam_reason}
 
     @torch.no_grad()
     def _compile(self, batch: Batch) -> None:

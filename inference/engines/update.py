@@ -13,7 +13,8 @@ class Update:
     """The step of an optimizer, as a function of gradients and a learning rate.
 
     A quarter of a step of torch's fused Adam on a CPU is Python that looks up the same states again. Here they are
-    looked up once, and the one operation that the step ends in is called with them; every bit is the same.
+    looked up once, and the one operation that the step ends in is called with them; every bit is the same, unless a
+    faster step is made of it.
 
     Args:
         optimizer: of the parameters.
@@ -22,12 +23,12 @@ class Update:
 
     def __init__(self, optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor]) -> None:
         self.optimizer, self.parameters = optimizer, parameters
-        self.own = {id(parameter) for parameter in parameters}
         self.forget()
 
     def forget(self) -> None:
         """Look up the optimizer's states anew: others are in their places."""
         self.by_hand = _is_fused_adam_on_a_cpu(self.optimizer)
+        self.own = {parameter.untyped_storage()._cdata for parameter in self.parameters}
         self.moved: list[bool] | None = None
         self.adams: list[Adam] = []
 
@@ -50,11 +51,12 @@ class Update:
                 adam.step(laid_out, rate)
         else:
             self._step(laid_out)
+            self.moved, self.adams = None, []  # the counts that they move are no longer the optimizer's
 
     def _laid_out(self, gradient: Tensor, parameter: Tensor) -> Tensor:
         """A gradient that lies in memory as its parameter does, which fused optimizers take for granted, and beside all
         parameters: that of 0.5 w^2 is w itself, those of v w are w and v."""
-        is_own = id(gradient) in self.own or id(gradient._base) in self.own
+        is_own = gradient.untyped_storage()._cdata in self.own
         if gradient.stride() == parameter.stride() and not is_own:
             return gradient
         return torch.empty_like(parameter).copy_(gradient)

@@ -140,7 +140,7 @@ def test_where_adam_cannot_be_compiled_torchs_goes_on(monkeypatch: pytest.Monkey
     monkeypatch.setattr(compiled, "CompiledAdam", fails)
     history = finished(training("compiled", epochs=4))
     assert history.engine == "compiled"
-    assert history.engine_note.endswith("compiled from step 7 on; Adam's step not compiled: RuntimeError: there is")
+    assert history.engine_note.endswith("compiled from step 7 on; a step of Adam not compiled: RuntimeError: there is")
     check_same(finished(training("fast", epochs=4)), history, 1e-5)
 
 

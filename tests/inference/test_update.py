@@ -1,4 +1,4 @@
-"""A step of the optimizer is that of torch's, to the last bit."""
+"""A step of the optimizer is that of torch's: to the last bit, or compiled."""
 
 import copy
 import shutil
@@ -91,6 +91,21 @@ def test_another_step_than_torchs_is_not_taken(monkeypatch: pytest.MonkeyPatch) 
     assert all(map(torch.equal, moved, before))
 
 
+def test_a_gradient_that_comes_late_and_goes_again() -> None:
+    expected, moved = parameters()[:2], parameters()[:2]
+    reference, optimizer = torch.optim.Adam(expected, lr=0.1), torch.optim.Adam(moved, lr=0.1, fused=True)
+    update = Update(optimizer, moved)
+    for step, is_there in enumerate([False, False, True, False, False, True, True]):
+        given = [gradients(step)[0], gradients(step)[1] if is_there else None]
+        for parameter, gradient in zip(expected, given, strict=True):
+            parameter.grad = gradient
+        reference.step()
+        update(given, 0.1)
+        torch.testing.assert_close(moved, expected, rtol=1e-5, atol=1e-7)
+    counts = [[state["step"].item() for state in o.state.values()] for o in (reference, optimizer)]
+    assert counts == [[7.0, 3.0], [7.0, 3.0]]
+
+
 def test_a_gradient_may_be_another_parameter() -> None:
     """Those of v w are w and v: each is moved by what the other was before."""
     expected, moved = ([torch.tensor([[3.0, 4.0]], requires_grad=True) for _ in range(3)] for _ in range(2))
@@ -101,7 +116,7 @@ def test_a_gradient_may_be_another_parameter() -> None:
             parameter.grad = gradient.detach().clone()
         reference.step()
         with torch.no_grad():
-            update((moved[1], moved[2].view(1, 2), moved[0].t().t()), 0.1)
+            update((moved[1], moved[2].detach().view(1, 2), moved[0].t().t()), 0.1)
         torch.testing.assert_close(moved, expected, rtol=1e-6, atol=0.0)
 
 
