@@ -1,6 +1,7 @@
 """What every test starts from, and must leave as it was."""
 
 import os
+import shutil
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: on a busy machine, threads that wait for each other crawl
 
@@ -74,3 +75,10 @@ def shared_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("AEVB_DATA names no folder of data sets")
     return Path(folder)
+
+
+@pytest.fixture
+def compiler() -> None:
+    """Skip what compiles where nothing can."""
+    if not any(map(shutil.which, ("g++", "clang++", "c++"))):
+        pytest.skip("there is no C++ compiler")

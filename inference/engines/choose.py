@@ -40,7 +40,6 @@ def restored(engine: Engine, state: dict[str, Any]) -> Engine:
         engine.products = state["products"]
     if isinstance(engine, Compiled):
         engine.give_up(state.get("reason", "the run was begun without"))
-        engine.adam_reason = state.get("adam_reason", "the run was begun without")
         engine.graph = None  # it may be of a later step than the state
     return engine
 

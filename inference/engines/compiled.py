@@ -5,20 +5,22 @@ from typing import Any
 import torch
 
 from ..batches import Batch
-from ..randomness import forked_rng, random_state, set_random_state
-from .adam import Adam, CompiledAdam, FusedAdam, Gradients
-from .check import compare
+from ..randomness import random_state, set_random_state
+from .adam import check_moved
+from .check import Kept, compare
 from .fast import Fast
-from .inductor import CannotCompile, by_inductor
-from .step import Step
+from .inductor import CannotCompile, by_inductor, flat
+from .step import Outcome, Step
 from .trace import CannotReplay, WrongReplay, in_a_line
+from .update import Update
+from .whole import Whole
 
 COMPILED_AT = 100
 """The number of steps that are replayed as they are: the first is there at once, and a run that fails early does."""
 
 
 class Compiled(Fast):
-    """Replays as :class:`Fast` does, from step 100 on with Adam's step and what lies between matrix products compiled.
+    """Replays as :class:`Fast` does, from step 100 on with what lies between matrix products compiled, and Adam's step.
 
     That takes two seconds where TorchInductor's cache holds the same step, and up to sixteen where this machine has
     never compiled one. What cannot be compiled is replayed as it is, by an engine that is then called ``fast``; with
@@ -28,20 +30,23 @@ class Compiled(Fast):
     def __init__(self, step: Step, batch_size: int, seed: int, *, only: bool) -> None:
         super().__init__(step, batch_size, seed)
         self.only = only
-        self.adam_reason: str | None = None
+        self.whole: Whole | None = None
         self.give_up(None)
 
     def give_up(self, reason: str | None) -> None:
         """Replay the step as it is, for a reason."""
         self.reason, self.name = reason, "fast" if reason else "compiled"
 
-    def prepare(self, number: int, batch: Batch) -> None:
+    def prepare(self, number: int, batch: Batch, rate: float, update: Update) -> None:
         """Compile a step that is not yet when it is time to, and have it compared with the pair's own again."""
-        if self.module is None or number < COMPILED_AT:
+        if self.module is None:
+            return
+        self.whole = None
+        if number < COMPILED_AT:
             return
         try:
             if not self.reason:
-                self._compile(batch)
+                self._compile(batch, rate, update)
                 self.note += f", the rest compiled from step {COMPILED_AT} on"
                 self.traced_at = self.check_next = number
         except CannotCompile as reason:
@@ -52,35 +57,53 @@ class Compiled(Fast):
             self.note += f"; not compiled: {self.reason}"
         self.module = None
 
-    def adam(self, adam: FusedAdam, gradients: Gradients) -> Adam:
-        """Adam's step compiled, once the step is."""
-        if self.graph is None or self.module is not None or self.reason or self.adam_reason:
-            return adam
+    def replayed(self, batch: Batch, rate: float, update: Update) -> Outcome:
+        """A step by its graph, or by the function that moves parameters besides; unchecked."""
+        if self.whole is None:
+            return super().replayed(batch, rate, update)
+        adams = update.adams_of(self.whole.step.given, rate)
         try:
-            with forked_rng():
-                return CompiledAdam(adam, gradients)
-        except Exception as error:  # whatever it is, torch's own is the same step
-            self.adam_reason = in_a_line(error)
-            self.note += f"; a step of Adam not compiled: {self.adam_reason}"
-            return adam
+            return self.whole(self._beta, batch, rate, adams)
+        except Exception as error:  # whatever it is, running the pair will say it better, or do without
+            raise CannotReplay(f"the compiled step cannot be taken: {in_a_line(error)}") from error
+
+    def compared(self, beta: float, batch: Batch, rate: float, update: Update) -> Outcome:
+        """A step that the pair is seen to agree with, and torch's Adam with its own."""
+        if self.whole is None:
+            return super().compared(beta, batch, rate, update)
+        adams = update.adams_of(self.whole.step.given, rate)
+        before = [adam.copy() for adam in adams]
+        outcome = self.agreed(beta, batch, lambda: self.replayed(batch, rate, update))
+        check_moved(adams, before, update.laid_out(outcome.gradients), rate)
+        return outcome
 
     def state(self) -> dict[str, Any]:
         """What a resumed run needs to compute the same bits."""
-        return super().state() | {"reason": self.reason, "adam_reason": self.adam_reason}
+        return super().state() | {"reason": self.reason}
 
     @torch.no_grad()
-    def _compile(self, batch: Batch) -> None:
+    def _compile(self, batch: Batch, rate: float, update: Update) -> None:
         assert self.module is not None
         noise = random_state()
         expected = self.replay(self._beta, batch)
         set_random_state(noise)
         try:
-            graph = by_inductor(self.module)
-            compare(graph(self._beta, *batch), expected)
+            step = flat(self.module)
+            adams = update.adams_of(step.given, rate)
+            if adams and update.are_alone([*step.held, *self._keep(self.python).tensors], expected.gradients):
+                whole, before = Whole(step, adams), [adam.copy() for adam in adams]
+                with Kept(tensor for adam in adams for tensor in adam.tensors()):
+                    outcome = whole(self._beta, batch, rate, adams)
+                    compare(outcome, expected)
+                    check_moved(adams, before, update.laid_out(outcome.gradients), rate)
+                self.whole = whole
+            else:
+                graph = by_inductor(step)
+                compare(graph(self._beta, *batch), expected)
+                self.graph = graph
         except (CannotCompile, WrongReplay) as reason:
             raise CannotCompile(str(reason)) from reason
         except Exception as error:  # whatever it is, the graph can be replayed as it is
             raise CannotCompile(in_a_line(error)) from error
         finally:
             set_random_state(noise)
-        self.graph = graph

@@ -7,13 +7,13 @@ from typing import Any
 from torch import Tensor
 
 from ..batches import Batch
-from .adam import Adam, FusedAdam, Gradients
 from .check import Kept
 from .step import Outcome, Step
+from .update import Update
 
 
 class Engine(ABC):
-    """Computes the steps of one run.
+    """Takes the steps of one run.
 
     Attributes:
         name: ``svi``, ``fast`` or ``compiled``.
@@ -37,16 +37,18 @@ class Engine(ABC):
         """Called before the first step of each epoch: in between anybody may have changed the pair."""
 
     @abstractmethod
-    def __call__(self, number: int, beta: float, batch: Batch) -> Outcome:
-        """The outcome of step ``number`` of the run, as :class:`Step` gives it.
+    def advance(self, number: int, beta: float, batch: Batch, rate: float, update: Update) -> Tensor:
+        """Step ``number`` of the run: the sums of its :class:`Outcome`, by whose gradients parameters have moved.
 
         Raises:
             CannotReplay: the epoch has to be done anew, by running the pair.
         """
 
-    def adam(self, adam: FusedAdam, gradients: Gradients) -> Adam:
-        """What is to move the parameters, where that is Adam; a subclass may have a faster one."""
-        return adam
+    def run(self, beta: float, batch: Batch, rate: float, update: Update) -> Tensor:
+        """A step by running the pair."""
+        outcome = self.step(beta, *batch)
+        update(outcome.gradients, rate)
+        return outcome.sums
 
     def launches(self, number: int) -> bool:
         """Whether the steps from this number on may be replayed without asking for each."""

@@ -18,7 +18,8 @@ from .products import fastest_library, use_onednn
 from .python_state import State, changed, python_state, tensors
 from .shorten import shorten
 from .step import Outcome, Step
-from .trace import CannotReplay, WrongReplay, trace
+from .trace import CannotReplay, WrongReplay, in_a_line, trace
+from .update import Update
 
 CHECKED_FIRST, CHECKED_EVERY = 3, 1000
 CHANGES = 5
@@ -55,25 +56,31 @@ class Fast(Engine):
             if self.changes > CHANGES:
                 raise CannotReplay(f"{path} changes between epochs, and tracing anew would cost more than it saves")
 
-    def __call__(self, number: int, beta: float, batch: Batch) -> Outcome:
+    def advance(self, number: int, beta: float, batch: Batch, rate: float, update: Update) -> Tensor:
         """Replay the step; trace it first, or look at it twice, where it is time to."""
         if len(batch[0]) != self.batch_size:
-            return self.step(beta, *batch)
+            return self.run(beta, batch, rate, update)
         if self.graph is None:
             self.graph = self._trace(beta, batch)
             self.traced_at = self.check_next = number
         if _shapes(batch) != self.shapes:
-            return self.step(beta, *batch)
+            return self.run(beta, batch, rate, update)
         self._beta.fill_(beta)
-        self.prepare(number, batch)
+        self.prepare(number, batch, rate, update)
         if not self.is_due(number):
-            return self.replay(self._beta, batch)
-        outcome = self._compared(beta, batch)
+            return self.replayed(batch, rate, update).sums
+        outcome = self.compared(beta, batch, rate, update)
         self.checked(number)
-        return outcome
+        return outcome.sums
 
-    def prepare(self, number: int, batch: Batch) -> None:
+    def prepare(self, number: int, batch: Batch, rate: float, update: Update) -> None:
         """Called before each replay: a subclass may have found a better graph."""
+
+    def replayed(self, batch: Batch, rate: float, update: Update) -> Outcome:
+        """A step by its graph, unchecked."""
+        outcome = self.replay(self._beta, batch)
+        update(outcome.gradients, rate)
+        return outcome
 
     def is_due(self, number: int) -> bool:
         """Whether a step up to this number is to be compared with the pair's own."""
@@ -112,7 +119,7 @@ class Fast(Engine):
             self.module = graph
             return emit(graph)
         except Exception as error:  # whatever a graph of somebody's operations may hold, the pair itself can be run
-            raise CannotReplay(f"the graph cannot be made: {type(error).__name__}: {error}") from error
+            raise CannotReplay(f"the graph cannot be made: {in_a_line(error)}") from error
 
     def _python_state(self) -> State:
         state = python_state(model=self.step.model, guide=self.step.guide, estimator=self.step.estimator)
@@ -132,16 +139,26 @@ class Fast(Engine):
         try:
             return Outcome(*self.graph(beta, *batch))
         except Exception as error:  # whatever it is, running the pair will say it better, or do without
-            raise CannotReplay(f"the graph cannot be replayed: {type(error).__name__}: {error}") from error
+            raise CannotReplay(f"the graph cannot be replayed: {in_a_line(error)}") from error
 
-    def _compared(self, beta: float, batch: Batch) -> Outcome:
-        """Replay the step, and see that the pair agrees."""
+    def compared(self, beta: float, batch: Batch, rate: float, update: Update) -> Outcome:
+        """A step by its graph, which the pair is seen to agree with."""
+        outcome = self.agreed(beta, batch, lambda: self.replay(self._beta, batch))
+        update(outcome.gradients, rate)
+        return outcome
+
+    def agreed(self, beta: float, batch: Batch, replay: Callable[[], Outcome]) -> Outcome:
+        """What a replay returns, where running the pair on the same noise returns and leaves the same.
+
+        Raises:
+            WrongReplay: it does not.
+        """
         noise = random_state()
         with self._keep(self.python) as kept:
             expected = self.step(beta, *batch)
             expected_noise, expected_values = random_state(), kept.now()
         set_random_state(noise)
-        outcome = self.replay(self._beta, batch)
+        outcome = replay()
         if not all(map(torch.equal, random_state(), expected_noise)):
             raise WrongReplay("a replayed step draws other random numbers than the pair")
         compare(outcome, expected)

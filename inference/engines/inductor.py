@@ -2,8 +2,9 @@
 
 import copy
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,24 +18,46 @@ from .step import Outcome
 
 aten = torch.ops.aten
 
-OPTIONS = {"compile_threads": 1, "max_autotune": False, "max_autotune_gemm": False, "pattern_matcher": False}
-"""No pool of processes for a file or two; nothing chosen by timing, so that a run repeats its bits; and no rewriting,
-which may make of oneDNN's product one that cannot be called."""
+OPTIONS = {
+    "cpp_wrapper": True,  # kernels and products are called from C++
+    "compile_threads": 1,  # no pool of processes for a file or two
+    "max_autotune": False,  # nothing is chosen by timing, so that a run repeats its bits
+    "max_autotune_gemm": False,
+    "pattern_matcher": False,  # which may make of oneDNN's product one that cannot be called
+}
 
 
 class CannotCompile(Exception):
     """Why a graph is replayed as it is."""
 
 
-def by_inductor(module: GraphModule) -> Callable[..., Outcome]:
-    """The function of (beta, *batch) that a graph is, with what lies between its matrix products compiled.
+@dataclass(frozen=True)
+class Flat:
+    """A step as a function of tensors alone, without draws: of (beta, *batch, *draws, *held), to (sums, *gradients).
 
-    Products stay with the library that was chosen for them. Draws stay with torch, in their order: they are made first
-    and are inputs of what is compiled, as are parameters, buffers and constants.
+    Attributes:
+        graph: the function.
+        draw: makes the draws, in their order.
+        held: parameters, buffers and constants.
+        given: for each parameter, whether it has a gradient.
+    """
+
+    graph: GraphModule
+    draw: Callable[[], Sequence[Tensor]]
+    held: list[Tensor]
+    given: list[bool]
+
+    def outcome(self, sums: Tensor, *gradients: Tensor) -> Outcome:
+        """What the function returns, by parameter."""
+        left = iter(gradients)
+        return Outcome(sums, tuple(next(left) if is_given else None for is_given in self.given))
+
+
+def flat(module: GraphModule) -> Flat:
+    """A step's graph made ready for Inductor. Its products stay with the library that was chosen for them.
 
     Raises:
         CannotCompile: the step is on a GPU, writes to tensors, or draws what depends on its batch.
-        Exception: whatever Inductor raises, where there is no C++ compiler for instance.
     """
     inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
     if any(value(node).device.type != "cpu" for node in inputs):
@@ -47,14 +70,17 @@ def by_inductor(module: GraphModule) -> Callable[..., Outcome]:
     given = _without_outcome(graph)
     _without_products(graph)
     _share_exponentials(graph)
-    function = compile_graph(GraphModule(nn.Module(), graph), calls_by_cpp=True)
+    return Flat(GraphModule(nn.Module(), graph), draw, held, given)
 
-    def step(*inputs: Tensor) -> Outcome:
-        sums, *gradients = function(*inputs, *draw(), *held)
-        left = iter(gradients)
-        return Outcome(sums, tuple(next(left) if is_given else None for is_given in given))
 
-    return step
+def by_inductor(step: Flat) -> Callable[..., Outcome]:
+    """The function of (beta, *batch) that a step is, with what lies between its matrix products compiled.
+
+    Raises:
+        Exception: whatever Inductor raises, where there is no C++ compiler for instance.
+    """
+    function = compile_graph(step.graph)
+    return lambda *inputs: step.outcome(*function(*inputs, *step.draw(), *step.held))
 
 
 def _without_draws(graph: Graph) -> Graph:
@@ -140,15 +166,18 @@ def _share_exponentials(graph: Graph) -> None:
             graph.erase_node(node)
 
 
-def compile_graph(module: GraphModule, *, calls_by_cpp: bool) -> Callable[..., Any]:
-    """A graph of torch's operations on a CPU, compiled; its kernels and products called from C++, or from Python.
+def example_inputs(module: GraphModule) -> list[Tensor]:
+    """Tensors, of any values, such as a graph takes."""
+    inputs = [value(node) for node in module.graph.nodes if node.op == "placeholder"]
+    return [torch.empty_strided(x.shape, x.stride(), dtype=x.dtype) for x in inputs]
 
-    C++ saves a microsecond a call, and costs a third of one for each tensor that enters or leaves.
-    """
+
+def compile_graph(module: GraphModule) -> Callable[..., Any]:
+    """A graph of torch's operations on a CPU, compiled."""
     from torch._subclasses import FakeTensorMode
 
     inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
-    example: list[Any] = [torch.empty_strided(x.shape, x.stride(), dtype=x.dtype) for x in map(value, inputs)]
+    example: list[Any] = example_inputs(module)
     fakes = FakeTensorMode()
     for node, tensor in zip(inputs, example, strict=True):
         node.meta["val"] = fakes.from_tensor(tensor)  # the C++ wrapper wants them of one mode
@@ -156,7 +185,7 @@ def compile_graph(module: GraphModule, *, calls_by_cpp: bool) -> Callable[..., A
         from torch import _inductor  # takes a second
 
         with _opaque_products() if torch.backends.mkldnn.is_available() else nullcontext():
-            return _inductor.compile(module, example, options=OPTIONS | {"cpp_wrapper": calls_by_cpp})
+            return _inductor.compile(module, example, options=OPTIONS)
 
 
 @contextmanager

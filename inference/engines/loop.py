@@ -48,7 +48,6 @@ class Loop:
         self.update.forget()
         self.launch: Launch | None = None
         self.launched: object = None
-        self.replayed: object = None
         for group in self.optimizer.param_groups:
             if self.record is not None and "capturable" in group:
                 group["capturable"] = True
@@ -70,14 +69,10 @@ class Loop:
 
     def step(self, number: int, batch: Batch) -> Tensor:
         """One step; its sums."""
-        outcome = self.engine(number, self.beta_at(number), batch)
-        if self.engine.graph is not self.replayed:
-            self.update.forget()  # where the step is another, Adam's may be
-            self.replayed = self.engine.graph
-        return self._update(outcome, self.rate_at(number))
+        return self.engine.advance(number, self.beta_at(number), batch, self.rate_at(number), self.update)
 
-    def _update(self, outcome: Outcome, rate: float | Tensor) -> Tensor:
-        self.update(outcome.gradients, rate, self.engine.adam)
+    def _update(self, outcome: Outcome, rate: Tensor) -> Tensor:
+        self.update(outcome.gradients, rate)
         return outcome.sums
 
     def _launches(self, number: int, minibatches: tuple[Tensor, ...]) -> bool:

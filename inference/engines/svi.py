@@ -1,8 +1,11 @@
 """Running the pair at every step."""
 
+from torch import Tensor
+
 from ..batches import Batch
 from .engine import Engine
-from .step import Outcome, Step
+from .step import Step
+from .update import Update
 
 
 class SVI(Engine):
@@ -17,6 +20,6 @@ class SVI(Engine):
     def begin_epoch(self) -> None:
         """Nothing is kept that could have become stale."""
 
-    def __call__(self, number: int, beta: float, batch: Batch) -> Outcome:
+    def advance(self, number: int, beta: float, batch: Batch, rate: float, update: Update) -> Tensor:
         """Run the pair."""
-        return self.step(beta, *batch)
+        return self.run(beta, batch, rate, update)

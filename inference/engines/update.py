@@ -6,15 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .adam import Adam, FusedAdam, Gradients, MakeAdam
+from .adam import FusedAdam, Gradients
 
 
 class Update:
     """The step of an optimizer, as a function of gradients and a learning rate.
 
     A quarter of a step of torch's fused Adam on a CPU is Python that looks up the same states again. Here they are
-    looked up once, and the one operation that the step ends in is called with them; every bit is the same, unless a
-    faster step is made of it.
+    looked up once, and the one operation that the step ends in is called with them; every bit is the same.
 
     Args:
         optimizer: of the parameters.
@@ -30,36 +29,45 @@ class Update:
         self.by_hand = _is_fused_adam_on_a_cpu(self.optimizer)
         self.own = {parameter.untyped_storage()._cdata for parameter in self.parameters}
         self.moved: list[bool] | None = None
-        self.adams: list[Adam] = []
+        self.adams: list[FusedAdam] = []
 
     @torch.no_grad()
-    def __call__(self, gradients: Gradients, rate: float | Tensor, make: MakeAdam | None = None) -> None:
-        """Move the parameters; one without a gradient stays where it is, and so does its state.
-
-        ``make`` may make a faster one of torch's fused Adam when its states are looked up.
-        """
-        pairs = zip(gradients, self.parameters, strict=True)
-        laid_out = [None if gradient is None else self._laid_out(gradient, parameter) for gradient, parameter in pairs]
-        moved = [gradient is not None for gradient in laid_out]
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        if moved != self.moved and self.by_hand and self._has_states(moved):
-            adams = self._look_up(moved)
-            self.moved, self.adams = moved, [make(adam, laid_out) if make else adam for adam in adams]
-        if moved == self.moved:
-            for adam in self.adams:
+    def __call__(self, gradients: Gradients, rate: float | Tensor) -> None:
+        """Move the parameters; one without a gradient stays where it is, and so does its state."""
+        laid_out = self.laid_out(gradients)
+        if adams := self.adams_of([gradient is not None for gradient in laid_out], rate):
+            for adam in adams:
                 adam.step(laid_out, rate)
         else:
             self._step(laid_out)
-            self.moved, self.adams = None, []  # the counts that they move are no longer the optimizer's
 
-    def _laid_out(self, gradient: Tensor, parameter: Tensor) -> Tensor:
-        """A gradient that lies in memory as its parameter does, which fused optimizers take for granted, and beside all
+    def adams_of(self, moved: list[bool], rate: float | Tensor) -> list[FusedAdam]:
+        """What is to move these parameters next, at this rate; nothing where the optimizer is another than torch's
+        fused Adam on a CPU, or has not moved them before."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        if moved != self.moved and self.by_hand and self._has_states(moved):
+            self.moved, self.adams = moved, self._look_up(moved)
+        return self.adams if moved == self.moved else []
+
+    def are_alone(self, held: Sequence[Tensor], gradients: Gradients) -> bool:
+        """Whether no two parameters share memory, nor one with a gradient, or with something else that is held."""
+        parameters = set(map(id, self.parameters))
+        others = [tensor for tensor in (*held, *gradients) if tensor is not None and id(tensor) not in parameters]
+        return len(self.own) == len(parameters) and not any(map(self._owns, others))
+
+    def _owns(self, tensor: Tensor) -> bool:
+        return tensor.untyped_storage()._cdata in self.own
+
+    def laid_out(self, gradients: Gradients) -> Gradients:
+        """Gradients that lie in memory as their parameters do, which fused optimizers take for granted, and beside all
         parameters: that of 0.5 w^2 is w itself, those of v w are w and v."""
-        is_own = gradient.untyped_storage()._cdata in self.own
-        if gradient.stride() == parameter.stride() and not is_own:
-            return gradient
-        return torch.empty_like(parameter).copy_(gradient)
+
+        def is_fit(gradient: Tensor, parameter: Tensor) -> bool:
+            return gradient.stride() == parameter.stride() and not self._owns(gradient)
+
+        pairs = zip(gradients, self.parameters, strict=True)
+        return [g if g is None or is_fit(g, p) else torch.empty_like(p).copy_(g) for g, p in pairs]
 
     def _has_states(self, moved: list[bool]) -> bool:
         """Whether the optimizer has made a step of these parameters."""
@@ -73,6 +81,7 @@ class Update:
         self.optimizer.step()
         for parameter in self.parameters:
             parameter.grad = None  # the next gradients are written where these were, which caches still hold
+        self.moved, self.adams = None, []  # the counts that they move are no longer the optimizer's
 
     def _look_up(self, moved: list[bool]) -> list[FusedAdam]:
         """An Adam for all parameters of the same settings that have made as many steps."""

@@ -1,6 +1,5 @@
 """A compiled step is the step; what cannot be compiled is replayed as it is."""
 
-import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -13,16 +12,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from aevb.guides import AmortizedNormal
 from aevb.inference import ESTIMATORS, History, Training, fit
-from aevb.inference.engines import choose, compiled, fast, inductor, products
+from aevb.inference.engines import choose, compiled, fast, inductor, products, whole
 from aevb.inference.engines.choose import make_engine
 from aevb.inference.engines.compiled import Compiled
-from aevb.inference.engines.step import Outcome
 from aevb.models import MLP, VAE, Bernoulli, InputError, StandardNormal
 
 DATA = (torch.arange(110 * 6).reshape(110, 6) * 7 % 5 < 2).float()
-needs_compiler = pytest.mark.skipif(
-    not any(map(shutil.which, ("g++", "clang++", "c++"))), reason="there is no C++ compiler"
-)
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +28,13 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(fast, "fastest_library", lambda: "onednn")
         monkeypatch.setattr(products, "FEWEST", 0)
         monkeypatch.setattr(products, "FEWEST_ACTIVATED", 0)
+
+
+@pytest.fixture
+def auto_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run need not be long for ``auto`` to compile it."""
+    monkeypatch.setattr(choose, "FEWEST_STEPS", 0)
+    monkeypatch.setattr(choose, "FEWEST_COMPILED", 0)
 
 
 def training(engine: str, encoder: Callable[[], nn.Module] = lambda: MLP(6, 5, 4), **settings: Any) -> Training:
@@ -58,7 +60,7 @@ def check_same(one: History, two: History, tolerance: float) -> None:
         assert two[column] == pytest.approx(one[column], rel=tolerance, abs=tolerance), column
 
 
-@needs_compiler
+@pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize("estimator", ["L_A", "L_B", "DReG", "RWS"])
 def test_a_compiled_run_is_the_pairs(estimator: str) -> None:
     """RWS draws what depends on parameters; both ways of the draw are the same."""
@@ -67,15 +69,16 @@ def test_a_compiled_run_is_the_pairs(estimator: str) -> None:
     history = finished(run)
     assert (history.engine, "compiled from step 7" in history.engine_note) == ("compiled", True)
     assert run.engine.checks >= 2 * fast.CHECKED_FIRST
+    assert run.engine.whole is not None
     check_same(finished(training("svi", estimator=estimator, **warm_up)), history, 1e-5)
 
 
-@needs_compiler
+@pytest.mark.usefixtures("compiler")
 def test_a_compiled_run_is_the_pairs_in_float64(float64: None) -> None:
     check_same(finished(training("svi")), finished(training("compiled")), 1e-10)
 
 
-@needs_compiler
+@pytest.mark.usefixtures("compiler")
 def test_a_resumed_compiled_run_equals_an_unbroken_one() -> None:
     unbroken, resumed = training("compiled", epochs=6), training("compiled", epochs=6)
     for _ in range(3):
@@ -85,11 +88,10 @@ def test_a_resumed_compiled_run_equals_an_unbroken_one() -> None:
     assert resumed.engine.state() == unbroken.engine.state()
 
 
+@pytest.mark.usefixtures("auto_compiles")
 def test_without_a_compiler_steps_are_replayed_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     from torch._inductor import config
 
-    monkeypatch.setattr(choose, "FEWEST_STEPS", 0)
-    monkeypatch.setattr(choose, "FEWEST_COMPILED", 0)
     with config.patch({"cpp.cxx": ("no-such-compiler",), "force_disable_caches": True}):
         run = training("auto", epochs=4)
         history = finished(run)
@@ -108,40 +110,92 @@ def batch_normal() -> nn.Module:
     return nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Linear(5, 4))
 
 
+@pytest.mark.usefixtures("auto_compiles")
 def test_what_writes_to_its_tensors_is_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choose, "FEWEST_STEPS", 0)
-    monkeypatch.setattr(choose, "FEWEST_COMPILED", 0)
     history = finished(training("auto", batch_normal, epochs=4))
     assert (history.engine, history.engine_note.endswith("; not compiled: it writes to tensors")) == ("fast", True)
     check_same(finished(training("fast", batch_normal, epochs=4)), history, 0.0)
 
 
-def test_what_is_compiled_wrongly_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(module: nn.Module) -> Callable[..., Outcome]:
-        def step(*inputs: Tensor) -> Outcome:
-            sums, gradients = module(*inputs)
-            return Outcome(sums * 1.01, gradients)
+OPTIMIZERS = pytest.mark.parametrize("optimizer", ["Adam", "SGD"])
+"""One whose step is compiled with that of the pair, and one whose is not."""
 
-        return step
 
-    monkeypatch.setattr(compiled, "by_inductor", wrong)
-    monkeypatch.setattr(choose, "FEWEST_STEPS", 0)
-    monkeypatch.setattr(choose, "FEWEST_COMPILED", 0)
-    history = finished(training("auto", epochs=4))
+def compiling(monkeypatch: pytest.MonkeyPatch, compile_graph: Callable[[GraphModule], Callable[..., Any]]) -> None:
+    for place in (inductor, whole):
+        monkeypatch.setattr(place, "compile_graph", compile_graph)
+
+
+@OPTIMIZERS
+@pytest.mark.usefixtures("auto_compiles")
+def test_what_is_compiled_wrongly_is_not_used(optimizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(graph: GraphModule) -> Callable[..., Any]:
+        def function(*inputs: Tensor) -> tuple[Tensor, ...]:
+            sums, *gradients = graph(*inputs)
+            return sums * 1.01, *gradients
+
+        return function
+
+    compiling(monkeypatch, wrong)
+    history = finished(training("auto", epochs=4, optimizer=optimizer))
     assert (history.engine, "a replayed step has the sums" in history.engine_note) == ("fast", True)
+    check_same(finished(training("fast", epochs=4, optimizer=optimizer)), history, 0.0)
+
+
+@pytest.mark.usefixtures("compiler", "auto_compiles")
+def test_a_wrong_step_of_adam_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(w: Tensor, m: Tensor, v: Tensor, g: Tensor, factors: Tensor, settings: dict[str, Any]) -> None:
+        w.sub_(factors[0] * g)
+
+    monkeypatch.setattr(whole, "move", wrong)
+    history = finished(training("auto", epochs=4))
+    assert (history.engine, "a compiled step of Adam ends in another tensor" in history.engine_note) == ("fast", True)
     check_same(finished(training("fast", epochs=4)), history, 0.0)
 
 
-@needs_compiler
-def test_where_adam_cannot_be_compiled_torchs_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*inputs: Any) -> None:
-        raise RuntimeError("there is\nno reason")
+@pytest.mark.usefixtures("compiler", "auto_compiles")
+@pytest.mark.parametrize("tensor", ["parameter", "moment"])
+def test_a_step_of_adam_that_goes_wrong_later_is_noticed(tensor: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run goes back to where it was seen to be right, and on by running the pair."""
+    monkeypatch.setattr(fast, "CHECKED_EVERY", 1)
+    run = training("auto", epochs=8)
+    for _ in range(4):
+        run.epoch()
+    step = run.engine.whole
+    right = step.function
 
-    monkeypatch.setattr(compiled, "CompiledAdam", fails)
-    history = finished(training("compiled", epochs=4))
-    assert history.engine == "compiled"
-    assert history.engine_note.endswith("compiled from step 7 on; a step of Adam not compiled: RuntimeError: there is")
-    check_same(finished(training("fast", epochs=4)), history, 1e-5)
+    def wrong(*inputs: Tensor) -> Any:
+        results = right(*inputs)
+        step.states[0][0 if tensor == "parameter" else 2].mul_(1.001)
+        return results
+
+    step.function = wrong
+    history = finished(run)
+    assert (history.engine, "a compiled step of Adam ends in another tensor" in history.engine_note) == ("svi", True)
+    check_same(finished(training("svi", epochs=8)), history, 1e-5)
+
+
+class Aliased(nn.Module):
+    """Reads its parameter's memory by another tensor, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = MLP(6, 5, 4)
+        (weight, *_) = self.network.parameters()
+        self.same = weight.detach()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x) + 0.1 * self.same.mean()
+
+
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize("reason", ["aliased", "SGD"])
+def test_where_adam_cannot_be_compiled_the_rest_is(reason: str) -> None:
+    settings: dict[str, Any] = {"epochs": 6} | ({"optimizer": "SGD"} if reason == "SGD" else {"encoder": Aliased})
+    run = training("compiled", **settings)
+    history = finished(run)
+    assert (history.engine, run.engine.whole) == ("compiled", None)
+    check_same(finished(training("svi", **settings)), history, 1e-5)
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="oneDNN is not in this build of torch")
@@ -169,18 +223,18 @@ class LeftOperands(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@needs_compiler
+@pytest.mark.usefixtures("compiler")
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="oneDNN is not in this build of torch")
 def test_onednn_need_not_copy_what_it_multiplies() -> None:
     run = training("compiled", epochs=3)
     finished(run)
     with LeftOperands() as seen:
-        run.engine.replay(run.engine._beta, (DATA[:25],))
+        run.engine.replayed((DATA[:25],), 0.1, run.loop.update)
     assert len(seen.are_contiguous) == 11  # four forward, four gradients of weights, three of what is below
     assert all(seen.are_contiguous)
 
 
-@needs_compiler
+@pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize("sigmoid_first", [True, False])
 def test_a_density_and_its_gradient_share_an_exponential(sigmoid_first: bool, float64: None) -> None:
     """1 / (1 + exp(-l)) and 1 / (1 + exp(-|l|)) to the last places, wherever the logits are."""
@@ -202,31 +256,32 @@ def test_a_density_and_its_gradient_share_an_exponential(sigmoid_first: bool, fl
         torch.testing.assert_close(shared, plain, rtol=1e-15, atol=0.0)
 
 
+@OPTIMIZERS
 @pytest.mark.parametrize("fails", ["while compiling", "when it is called"])
-def test_whatever_fails_in_compiling_the_run_goes_on(fails: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def by_inductor(module: nn.Module) -> Callable[..., Outcome]:
-        def step(*inputs: Tensor) -> Outcome:
+@pytest.mark.usefixtures("auto_compiles")
+def test_whatever_fails_in_compiling_the_run_goes_on(
+    fails: str, optimizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(graph: GraphModule) -> Callable[..., Any]:
+        def function(*inputs: Tensor) -> None:
             raise RuntimeError(fails)
 
-        return step() if fails == "while compiling" else step
+        return function() if fails == "while compiling" else function
 
-    monkeypatch.setattr(compiled, "by_inductor", by_inductor)
-    monkeypatch.setattr(choose, "FEWEST_STEPS", 0)
-    monkeypatch.setattr(choose, "FEWEST_COMPILED", 0)
-    history = finished(training("auto", epochs=4))
+    compiling(monkeypatch, failing)
+    history = finished(training("auto", epochs=4, optimizer=optimizer))
     assert (history.engine, history.engine_note.endswith(f"not compiled: RuntimeError: {fails}")) == ("fast", True)
-    check_same(finished(training("fast", epochs=4)), history, 0.0)
+    check_same(finished(training("fast", epochs=4, optimizer=optimizer)), history, 0.0)
 
 
+@pytest.mark.usefixtures("auto_compiles")
 def test_an_interrupted_epoch_is_begun_anew_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that has given up compiling in the epoch that is interrupted says so in the end."""
 
-    def by_inductor(module: nn.Module) -> Callable[..., Outcome]:
+    def flat(module: nn.Module) -> Any:
         raise compiled.CannotCompile("there is none")
 
-    monkeypatch.setattr(compiled, "by_inductor", by_inductor)
-    monkeypatch.setattr(choose, "FEWEST_STEPS", 0)
-    monkeypatch.setattr(choose, "FEWEST_COMPILED", 0)
+    monkeypatch.setattr(compiled, "flat", flat)
     run = training("auto", epochs=4)
     run.epoch()
     step, steps = run.loop.step, iter(range(5))
@@ -245,9 +300,8 @@ def test_an_interrupted_epoch_is_begun_anew_as_it_was(monkeypatch: pytest.Monkey
     check_same(finished(training("fast", epochs=4)), history, 0.0)
 
 
+@pytest.mark.usefixtures("auto_compiles")
 def test_a_run_of_before_there_was_a_compiler_goes_on_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choose, "FEWEST_STEPS", 0)
-    monkeypatch.setattr(choose, "FEWEST_COMPILED", 0)
     old, run = training("fast", epochs=4), training("auto", epochs=4)
     old.epoch()
     run.restore(old.state())

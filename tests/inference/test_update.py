@@ -1,20 +1,14 @@
-"""A step of the optimizer is that of torch's: to the last bit, or compiled."""
+"""A step of the optimizer is that of torch's, to the last bit."""
 
 import copy
-import shutil
 
 import pytest
 import torch
 from torch import Tensor
 
-from aevb.inference.engines import adam
-from aevb.inference.engines.adam import CompiledAdam
 from aevb.inference.engines.update import Update
 from aevb.inference.optimizers import OPTIMIZERS
 
-needs_compiler = pytest.mark.skipif(
-    not any(map(shutil.which, ("g++", "clang++", "c++"))), reason="there is no C++ compiler"
-)
 SHAPES = ((40, 30), (40,), (3,), (2, 5, 7))
 
 
@@ -60,37 +54,6 @@ def test_given_gradients_move_parameters_as_torchs_optimizer_does(name: str) -> 
     assert bool(update.adams) == (name == "Adam")
 
 
-@needs_compiler
-@pytest.mark.parametrize("maximize", [False, True])
-def test_a_compiled_adam_is_torchs(maximize: bool, float64: None) -> None:
-    """Over twelve steps, of two groups with and without weight decay, to 1e-12."""
-    expected, moved = parameters(), parameters()
-    reference, optimizer = optimizer_of("Adam", expected), optimizer_of("Adam", moved)
-    for group in (*reference.param_groups, *optimizer.param_groups):
-        group["maximize"] = maximize
-    update = Update(optimizer, moved)
-    for step in range(12):
-        moved_by_torch(reference, expected, step, 0.1 / (1 + step))
-        update(gradients(step), 0.1 / (1 + step), CompiledAdam)
-        torch.testing.assert_close(moved, expected, rtol=1e-12, atol=1e-12)
-        assert all(isinstance(adam, CompiledAdam) for adam in update.adams)
-    assert update.adams
-    states = zip(reference.state.values(), optimizer.state.values(), strict=True)
-    assert all(torch.allclose(one[key], two[key], rtol=1e-12, atol=0.0) for one, two in states for key in one)
-
-
-@needs_compiler
-def test_another_step_than_torchs_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adam, "_adam", lambda factors, *tensors, **settings: tensors[0].sub_(factors[0] * tensors[3]))
-    moved = parameters()
-    update = Update(optimizer_of("Adam", moved), moved)
-    update(gradients(1), 0.1, CompiledAdam)
-    before = [parameter.detach().clone() for parameter in moved]
-    with pytest.raises(ArithmeticError, match="it ends in other parameters than torch's"):
-        update(gradients(2), 0.1, CompiledAdam)
-    assert all(map(torch.equal, moved, before))
-
-
 def test_a_gradient_that_comes_late_and_goes_again() -> None:
     expected, moved = parameters()[:2], parameters()[:2]
     reference, optimizer = torch.optim.Adam(expected, lr=0.1), torch.optim.Adam(moved, lr=0.1, fused=True)
@@ -130,3 +93,14 @@ def test_where_steps_are_recorded_their_count_stays_where_it_is() -> None:
     update(gradients(2), 0.1)
     assert all(one is state["step"] for one, state in zip(counts, optimizer.state.values(), strict=True))
     assert {count.item() for count in counts} == {2.0}
+
+
+def test_what_lies_in_the_memory_of_a_parameter() -> None:
+    moved = parameters()
+    update = Update(optimizer_of("Adam", moved), moved)
+    elsewhere = [moved[0].detach().clone(), torch.ones(3)]
+    assert update.are_alone([*moved, *elsewhere], gradients(1))
+    assert not update.are_alone([*moved, moved[1].detach()], gradients(1))
+    assert not update.are_alone(moved, [moved[1].view(40, 1), None])
+    halves = [half.requires_grad_() for half in torch.randn(6).split(3)]
+    assert not Update(optimizer_of("Adam", halves), halves).are_alone(halves, [])
