@@ -59,6 +59,21 @@ def test_dynamic_binarisation_draws_anew_with_the_grey_values_as_means() -> None
     assert not torch.equal(draws, split.batch(torch.arange(20_000), generator))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_pixels_are_those_that_torch_draws(dtype: torch.dtype) -> None:
+    ours, torchs = torch.Generator().manual_seed(0), torch.Generator().manual_seed(0)
+    train, grey = (load("digits", binarisation=kind).train for kind in ("dynamic", "none"))
+    indices = torch.arange(300)
+    torch.set_default_dtype(dtype)
+    try:
+        drawn, chances = train.batch(indices, ours), grey.batch(indices)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert drawn.dtype == dtype
+    assert torch.equal(drawn, torch.bernoulli(chances, generator=torchs))
+    assert torch.equal(ours.get_state(), torchs.get_state())
+
+
 def test_held_out_data_are_binarised_once_by_the_recorded_seed() -> None:
     data, again, other = load("digits", validation=0.1), load("digits", validation=0.1), load("digits", seed=1)
     assert data.validation is not None
