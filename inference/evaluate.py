@@ -10,6 +10,7 @@ from torch import nn
 from .batches import Batch, Data, Loader
 from .choose import make_estimator
 from .estimators import Estimate, Estimator
+from .memory import kept_memory
 from .pair import Pair, check_observed, check_plate, inspect
 from .parameters import private_parameters
 from .randomness import forked_rng, random_streams
@@ -90,6 +91,7 @@ def held_out(
         forked_rng(latents),
         torch.no_grad(),
         pyro.validation_enabled(False),
+        kept_memory(),
     ):
         yield _checked(model, guide, loader, batch_size, check)
 

@@ -1,18 +1,26 @@
 """log p(x) by importance sampling."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from ..models.errors import InputError
-from .batches import Batch, Data
+from .batches import Batch, Data, Loader
 from .brief import brief
+from .engines import CannotReplay, Replay
 from .estimators import L_A
-from .evaluate import DRAWS_AT_ONCE, held_out
+from .evaluate import DRAWS_AT_ONCE, device_of, held_out
 from .pair import Pair
 from .sites import Program
+
+LogWeights = Callable[..., Tensor]
+"""Of a number of samples and a batch."""
+REPLAYED_FROM = 500_000_000
+"""So many numbers to score in all take some seconds, and a graph one to make: 640 images of MNIST by 1,000 samples."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,8 @@ def log_evidence(
 
     Rezende, Mohamed and Wierstra (2014), Stochastic Backpropagation, appendix E, https://arxiv.org/abs/1401.4082;
     Burda et al. (2015), equation 8, https://arxiv.org/abs/1509.00519. Its expectation is a lower bound that rises
-    with K. No parameter is touched.
+    with K. No parameter is touched. Where there is much to do the pair is replayed, as in :func:`fit`, and the replay
+    compared with running it.
 
     Args:
         model, guide: a Pyro pair whose latents all lie inside the plate ``data``.
@@ -84,12 +93,27 @@ def log_evidence(
     if samples < 1:
         raise InputError(f"samples is at least 1; it is {samples}.")
     chunk = min(samples, 64)
-    with held_out(model, guide, data, max(1, draws_at_once // chunk), seed, _check_local) as batches:
-        sums = torch.cat([_log_sums(model, guide, batch, samples, chunk) for batch in batches], 1)
-    log_w, log_w2 = sums.double().cpu()  # log sum_k w_k and log sum_k w_k^2, each (N,)
+    loader = Loader(data, device_of(model, guide))
+
+    by_running = partial(_log_weights, model, guide, {})
+    replay = Replay(partial(by_running, chunk), {"model": model, "guide": guide}, seed)
+
+    def by_replay(count: int, *batch: Tensor) -> Tensor:
+        pays = len(loader) * samples * batch[0][0].numel() >= REPLAYED_FROM
+        return replay(*batch) if pays and count == chunk else by_running(count, *batch)
+
+    def sums(log_weights: LogWeights) -> Tensor:
+        with held_out(model, guide, loader, max(1, draws_at_once // chunk), seed, _check_local) as batches:
+            return torch.cat([_log_sums(log_weights, batch, samples, chunk) for batch in batches], 1)
+
+    try:
+        result = sums(by_replay)
+    except CannotReplay:
+        result = sums(by_running)
+    log_w, log_w2 = result.double().cpu()  # log sum_k w_k and log sum_k w_k^2, each (N,)
     spread = (log_w2 - 2 * log_w).exp()  # sum w^2 / (sum w)^2
     return LogEvidence(
-        values=(log_w - math.log(samples)).to(sums.dtype),
+        values=(log_w - math.log(samples)).to(result.dtype),
         standard_errors=((spread - 1 / samples).clamp(min=0) * samples / (samples - 1)).sqrt()
         if samples > 1
         else torch.full_like(log_w, math.nan),
@@ -106,11 +130,11 @@ def _check_local(pair: Pair) -> None:
         )
 
 
-def _log_sums(model: Program, guide: Program, batch: Batch, samples: int, chunk: int) -> Tensor:
+def _log_sums(log_weights: LogWeights, batch: Batch, samples: int, chunk: int) -> Tensor:
     """log sum_k w_k and log sum_k w_k^2, ``(2, B)``, a few samples at a time."""
     sums: Tensor | None = None
     while samples:
-        log_w = _log_weights(model, guide, batch, min(chunk, samples))
+        log_w = log_weights(min(chunk, samples), *batch)
         samples -= len(log_w)
         part = torch.stack([log_w.logsumexp(0), (2 * log_w).logsumexp(0)])
         sums = part if sums is None else torch.logaddexp(sums, part)
@@ -118,8 +142,9 @@ def _log_sums(model: Program, guide: Program, batch: Batch, samples: int, chunk:
     return sums
 
 
-def _log_weights(model: Program, guide: Program, batch: Batch, samples: int) -> Tensor:
+def _log_weights(model: Program, guide: Program, estimators: dict[int, L_A], samples: int, *batch: Tensor) -> Tensor:
     """log p(x, z) - log q(z|x), ``(samples, B)``."""
-    draws = L_A(samples=samples).draw(model, guide, *batch)
+    estimator = estimators.setdefault(samples, L_A(samples=samples))  # which has looked at the pair's plates once
+    draws = estimator.draw(model, guide, *batch)
     log_ratio, _ = draws.sum_latents([z.log_p - z.log_q for z in draws.latents])
     return draws.log_likelihood + log_ratio

@@ -30,6 +30,13 @@ def test_everybody_reaches_the_same_bound(tmp_path: Path) -> None:
     assert [row["peer"] for row in read(tmp_path / "to_bounds.csv")] == PEERS
 
 
+def test_a_replayed_evidence_is_the_pairs(tmp_path: Path) -> None:
+    path = tmp_path / "evidence.csv"
+    command = [sys.executable, "-m", "benchmarks.evidence", "--out", str(path), "--rounds", "1"]
+    subprocess.run([*command, "--images", "20", "--samples", "260"], check=True, cwd=ROOT, capture_output=True)
+    assert [row["how"] for row in read(path)] == ["replayed", "by running the pair"]
+
+
 def read(path: Path) -> list[dict[str, str]]:
     with path.open() as file:
         return list(csv.DictReader(file))

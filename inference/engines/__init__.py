@@ -6,6 +6,7 @@ from .choose import restored as restored
 from .choose import without_replay as without_replay
 from .engine import Engine as Engine
 from .loop import Loop as Loop
+from .replay import Replay as Replay
 from .step import Step as Step
 from .trace import CannotReplay as CannotReplay
 from .trace import WrongReplay as WrongReplay

@@ -13,12 +13,11 @@ from ..randomness import random_state, set_random_state
 from .check import Kept, compare
 from .emit import emit
 from .engine import Engine
-from .fuse import fuse
-from .products import fastest_library, use_onednn
+from .graph import graph_of
+from .products import fastest_library
 from .python_state import State, changed, python_state, tensors
-from .shorten import shorten
 from .step import Outcome, Step
-from .trace import CannotReplay, WrongReplay, in_a_line, trace
+from .trace import CannotReplay, WrongReplay, in_a_line
 from .update import Update
 
 CHECKED_FIRST, CHECKED_EVERY = 3, 1000
@@ -108,18 +107,10 @@ class Fast(Engine):
             if path := changed(before, self.python):
                 raise CannotReplay(f"running the pair changes {path}, which a graph would not")
             self._beta = torch.tensor(beta, dtype=sums.dtype, device=sums.device)
-            graph = trace(self.step, self._beta, *batch)
-        self.shapes = _shapes(batch)
-        self.products = self.products or fastest_library()
-        try:
-            shorten(graph)
-            fuse(graph)
-            swapped = self.products == "onednn" and use_onednn(graph)
-            self.note = f"matrix products by {'onednn' if swapped else 'torch'}"
-            self.module = graph
-            return emit(graph)
-        except Exception as error:  # whatever a graph of somebody's operations may hold, the pair itself can be run
-            raise CannotReplay(f"the graph cannot be made: {in_a_line(error)}") from error
+            self.products = self.products or fastest_library()
+            self.module, library = graph_of(self.step, self._beta, *batch, products=self.products)
+        self.shapes, self.note = _shapes(batch), f"matrix products by {library}"
+        return emit(self.module)
 
     def _python_state(self) -> State:
         state = python_state(model=self.step.model, guide=self.step.guide, estimator=self.step.estimator)

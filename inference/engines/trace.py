@@ -10,7 +10,6 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..randomness import forked_rng, random_state, set_random_state, taped
-from .step import Outcome
 
 
 class CannotReplay(Exception):
@@ -21,20 +20,20 @@ class WrongReplay(CannotReplay):
     """A graph that was seen to be right is no longer."""
 
 
-def trace(step: Callable[..., Outcome], *inputs: Tensor) -> GraphModule:
-    """The graph of a step, of ``inputs`` of these shapes. Parameters and buffers are read anew at every replay.
+def trace(function: Callable[..., Any], *inputs: Tensor) -> GraphModule:
+    """The graph of a step, or of anything else that runs a pair, of ``inputs`` of these shapes.
 
-    Every other value that Python computes on the way is in the graph for good. So the step is traced twice, on the
-    same noise: what differs is not to be replayed.
+    Parameters and buffers are read anew at every replay. Every other value that Python computes on the way is in the
+    graph for good. So it is traced twice, on the same noise: what differs is not to be replayed.
 
     Raises:
-        CannotReplay: the step reads a tensor's value, or is not the same twice.
+        CannotReplay: it reads a tensor's value, or is not the same twice.
     """
     noise = random_state()
-    first = _trace(step, inputs)
+    first = _trace(function, inputs)
     with forked_rng():
         set_random_state(noise)
-        second = _trace(step, inputs)
+        second = _trace(function, inputs)
     if (place := _difference(first, second)) is not None:
         raise CannotReplay(f"two runs of the pair on the same batch and noise differ at {place}")
     return first
@@ -46,12 +45,12 @@ def in_a_line(error: Exception) -> str:
     return f"{type(error).__name__}: {message}"
 
 
-def _trace(step: Callable[..., Outcome], inputs: tuple[Tensor, ...]) -> GraphModule:
+def _trace(function: Callable[..., Any], inputs: tuple[Tensor, ...]) -> GraphModule:
     from torch.fx.experimental.proxy_tensor import make_fx  # takes a second to import
 
-    def guarded(*inputs: Tensor) -> Outcome:
+    def guarded(*inputs: Tensor) -> Any:
         with _NoReading(), _NoConversion(), taped():
-            return step(*inputs)
+            return function(*inputs)
 
     with forked_rng():
         try:
