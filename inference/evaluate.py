@@ -91,7 +91,7 @@ def held_out(
         forked_rng(latents),
         torch.no_grad(),
         pyro.validation_enabled(False),
-        kept_memory(),
+        kept_memory(give_back=True),
     ):
         yield _checked(model, guide, loader, batch_size, check)
 

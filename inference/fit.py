@@ -64,9 +64,9 @@ def fit(
         device: ``auto`` moves modules to CUDA where there is one; or a device. Bare functions stay where they are.
         engine: ``svi`` runs the pair through Pyro at every step; ``fast`` runs it once and replays the tensor
             operations that it did, the first steps and one in a thousand checked against the pair itself; ``compiled``
-            does so too, on a CPU, but compiles what lies between the matrix products, for which it needs a C++
-            compiler and up to sixteen seconds. ``auto`` is ``fast`` from 500 steps on, ``compiled`` from 100,000 on
-            where that works, and ``svi`` for a pair that cannot be replayed. ``history.engine`` and
+            does so too, on a CPU, but compiles what lies between the matrix products, and Adam's step, for which it
+            needs a C++ compiler and up to sixteen seconds. ``auto`` is ``fast`` from 500 steps on, ``compiled`` from
+            100,000 on where that works, and ``svi`` for a pair that cannot be replayed. ``history.engine`` and
             ``history.engine_note`` say which it was, and why.
         on_epoch: called with each row of the history.
 

@@ -110,6 +110,8 @@ def log_evidence(
         result = sums(by_replay)
     except CannotReplay:
         result = sums(by_running)
+    finally:
+        replay.forget()
     log_w, log_w2 = result.double().cpu()  # log sum_k w_k and log sum_k w_k^2, each (N,)
     spread = (log_w2 - 2 * log_w).exp()  # sum w^2 / (sum w)^2
     return LogEvidence(

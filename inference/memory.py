@@ -13,8 +13,8 @@ NEVER, LARGEST, DEFAULT_MMAPS = 2**31 - 1, 32 * 2**20, 2**16
 
 
 @contextmanager
-def kept_memory() -> Iterator[None]:
-    """Let glibc keep what is freed inside.
+def kept_memory(*, give_back: bool = False) -> Iterator[None]:
+    """Let glibc keep what is freed inside; in the end, ``give_back`` what is free to the system.
 
     Each step of training, and each batch of held-out data, allocates and frees the same tensors. By default glibc may
     give the end of its heap back to the system every time and take it again, page by page, and always does so with
@@ -37,6 +37,8 @@ def kept_memory() -> Iterator[None]:
     finally:
         glibc.mallopt(MMAP_MAX, DEFAULT_MMAPS)
         glibc.mallopt(TRIM_THRESHOLD, 2 * LARGEST)  # what glibc itself sets it to once a block of 32 MB was freed
+        if give_back:
+            glibc.malloc_trim(0)
 
 
 @lru_cache

@@ -71,11 +71,26 @@ def check_moved(adams: Sequence[FusedAdam], before: Sequence[FusedAdam], gradien
     """Check a step against torch's, by which what was ``before`` is moved.
 
     Raises:
-        WrongReplay: a parameter or moment differs by more than a hundred units in the last place of the largest.
+        WrongReplay: a moment differs by more than a hundred units in the last place of its largest number, or of the
+            gradient's; or a parameter by more than a thousandth of its move.
     """
     for adam, expected in zip(adams, before, strict=True):
+        starts = [parameter.clone() for parameter in expected.parameters]
         expected.step(gradients, rate)
-        for one, other in zip(adam.tensors(), expected.tensors(), strict=True):
-            tolerance = 100 * torch.finfo(other.dtype).eps * other.abs().max()
-            if torch.isfinite(tolerance) and not (one - other).abs().max() <= tolerance:
-                raise WrongReplay(f"a compiled step of Adam ends in another tensor of shape {tuple(other.shape)}")
+        for number, place in enumerate(expected.places):
+            w, g = expected.parameters[number], gradients[place]
+            if g is None or not w.numel():
+                continue
+            eps, move = torch.finfo(w.dtype).eps, (w - starts[number]).abs().max()
+            _check(adam.first_moments[number], expected.first_moments[number], 100 * eps * g.abs().max())
+            _check(adam.second_moments[number], expected.second_moments[number], 0.0)
+            size = torch.maximum(w.abs().max(), starts[number].abs().max())
+            _check(adam.parameters[number], w, 1e-3 * move + eps * (4 * size + 100 * rate), relative=0.0)
+        _check(adam.count, expected.count, 0.0)
+
+
+def _check(tensor: Tensor, expected: Tensor, tolerance: Tensor | float, relative: float = 100.0) -> None:
+    numbers = torch.finfo(expected.dtype)
+    allowed = tolerance + relative * numbers.eps * expected.abs().max() + numbers.tiny
+    if torch.isfinite(allowed) and not (tensor - expected).abs().max() <= allowed:
+        raise WrongReplay(f"a compiled step of Adam ends in another tensor of shape {tuple(expected.shape)}")

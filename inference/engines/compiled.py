@@ -46,7 +46,8 @@ class Compiled(Fast):
             return
         try:
             if not self.reason:
-                self._compile(batch, rate, update)
+                if not self._compile(batch, rate, update):
+                    return
                 self.note += f", the rest compiled from step {COMPILED_AT} on"
                 self.traced_at = self.check_next = number
         except CannotCompile as reason:
@@ -64,6 +65,8 @@ class Compiled(Fast):
         adams = update.adams_of(self.whole.step.given, rate)
         try:
             return self.whole(self._beta, batch, rate, adams)
+        except CannotReplay:
+            raise
         except Exception as error:  # whatever it is, running the pair will say it better, or do without
             raise CannotReplay(f"the compiled step cannot be taken: {in_a_line(error)}") from error
 
@@ -82,7 +85,8 @@ class Compiled(Fast):
         return super().state() | {"reason": self.reason}
 
     @torch.no_grad()
-    def _compile(self, batch: Batch, rate: float, update: Update) -> None:
+    def _compile(self, batch: Batch, rate: float, update: Update) -> bool:
+        """Whether it was time to: a parameter that Adam has never moved, it has to move once first."""
         assert self.module is not None
         noise = random_state()
         expected = self.replay(self._beta, batch)
@@ -90,6 +94,8 @@ class Compiled(Fast):
         try:
             step = flat(self.module)
             adams = update.adams_of(step.given, rate)
+            if not adams and update.by_hand and any(step.given):
+                return False
             if adams and update.are_alone([*step.held, *self._keep(self.python).tensors], expected.gradients):
                 whole, before = Whole(step, adams), [adam.copy() for adam in adams]
                 with Kept(tensor for adam in adams for tensor in adam.tensors()):
@@ -107,3 +113,4 @@ class Compiled(Fast):
             raise CannotCompile(in_a_line(error)) from error
         finally:
             set_random_state(noise)
+        return True

@@ -175,6 +175,29 @@ def test_a_step_of_adam_that_goes_wrong_later_is_noticed(tensor: str, monkeypatc
     check_same(finished(training("svi", epochs=8)), history, 1e-5)
 
 
+class Late(nn.Module):
+    """Uses some of its parameters only when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network, self.more, self.uses_more = MLP(6, 5, 4), nn.Linear(6, 4), False
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x) + (self.more(x) if self.uses_more else 0.0)
+
+
+@pytest.mark.usefixtures("compiler")
+def test_a_run_whose_pair_changes_after_it_was_compiled_resumes_as_it_would_have_gone_on() -> None:
+    unbroken, resumed = (training("compiled", Late, epochs=8) for _ in range(2))
+    for _ in range(3):
+        unbroken.epoch()
+    unbroken.guide.encoder.uses_more = resumed.guide.encoder.uses_more = True
+    unbroken.epoch()
+    assert unbroken.engine.whole is not None
+    resumed.restore(unbroken.state())
+    assert finished(resumed)["train_bound"] == finished(unbroken)["train_bound"]
+
+
 class Aliased(nn.Module):
     """Reads its parameter's memory by another tensor, too."""
 

@@ -198,3 +198,32 @@ def test_a_replay_says_what_is_wrong() -> None:
         assert replayed(torch.ones(3)).tolist() == [1.0, 1.0, 1.0]
     with pytest.raises(CannotReplay, match="differs from the pair by 1"):
         replayed(torch.ones(3))
+
+
+def test_where_the_pair_is_infinite_the_rest_is_compared_all_the_same() -> None:
+    wrong = [0.0]
+
+    def function(x: Tensor) -> Tensor:
+        return x.log() + wrong[0]
+
+    for amount, there in ((0.0, [0.0, 1.0]), (1.0, [0.0, 1.0]), (float("inf"), [1.0, 1.0])):
+        wrong[0] = 0.0
+        replayed = replay.Replay(function, {}, 0)
+        x = torch.tensor([0.0, 1.0])
+        for _ in range(3):
+            assert replayed(x).tolist() == [-float("inf"), 0.0]
+        (graph,) = replayed.graphs.values()
+        wrong[0] = amount
+        if amount:
+            with pytest.raises(CannotReplay, match=r"differs from the pair by 1|not infinite where"):
+                replayed._compared(graph, (torch.tensor(there),))
+        else:
+            assert replayed._compared(graph, (x,)).tolist() == [-float("inf"), 0.0]
+
+
+def test_a_graph_is_made_of_the_first_shapes_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    replayed = replay.Replay(torch.exp, {}, 0)
+    for size in range(1, 8):
+        for _ in range(4):
+            assert torch.equal(replayed(torch.zeros(size)), torch.ones(size))
+    assert len(replayed.graphs) == replay.MOST

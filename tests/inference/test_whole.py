@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from aevb.inference.engines import whole
-from aevb.inference.engines.adam import FusedAdam
+from aevb.inference.engines.adam import FusedAdam, check_moved, factors, move
 from aevb.inference.engines.inductor import flat
 from aevb.inference.engines.shorten import shorten
 from aevb.inference.engines.step import Outcome
@@ -131,3 +131,18 @@ def test_other_settings_than_the_compiled_ones_are_refused(monkeypatch: pytest.M
     ]
     with pytest.raises(CannotReplay, match="the optimizer's settings have changed"):
         step(BETA, (X,), 0.1, others)
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-8, 1e-21])
+def test_a_right_step_of_a_number_that_nearly_vanishes_passes_the_check(size: float) -> None:
+    """Where a mean is what is left of a difference, its last places are those of what it is the difference of."""
+    torch.manual_seed(0)
+    settings = {"beta1": 0.9, "beta2": 0.999, "weight_decay": 0.0, "eps": 1e-8, "maximize": False}
+    tensors = [[torch.tensor([start], dtype=torch.float32)] for start in (1.0, 0.0, 0.0)]
+    adam = FusedAdam([0], *tensors, torch.tensor(0.0, dtype=torch.float32), settings)
+    for _ in range(4000):
+        gradient, before = torch.randn(1, dtype=torch.float32) * size, [adam.copy()]
+        adam.count.add_(1)
+        numbers = torch.tensor(factors(adam, 1e-3))
+        move(adam.parameters[0], adam.first_moments[0], adam.second_moments[0], gradient, numbers, settings)
+        check_moved([adam], before, [gradient], 1e-3)

@@ -110,7 +110,7 @@ class Split:
 
 
 def _bernoulli(x: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Draw from Bernoulli(x): on a CPU, what torch.bernoulli draws, in half the time."""
+    """Draw from Bernoulli(x): on a CPU, in half the time, the float32 or float64 that torch.bernoulli draws."""
     return torch.rand(x.shape, generator=generator, dtype=x.dtype, device=x.device).lt_(x)
 
 
