@@ -14,7 +14,7 @@ ENGINES = ("auto", "svi", "fast", "compiled")
 FEWEST_STEPS = 500
 """A run of fewer steps is over before a graph, which takes a second to make, has paid."""
 FEWEST_COMPILED = 100_000
-"""A step gains some 0.16 ms by being compiled, which takes up to sixteen seconds."""
+"""A step gains some 0.3 ms by being compiled, which takes up to sixteen seconds: half as many steps pay for that."""
 
 
 def make_engine(engine: str, step: Step, *, steps: int, batch_size: int, seed: int) -> Engine:
