@@ -21,7 +21,7 @@ from torch.fx import GraphModule
 from aevb.contract import two_latents
 from aevb.guides import AmortizedBernoulli, AmortizedNormal, ExactPosterior
 from aevb.inference import ESTIMATORS, History, Training, fit
-from aevb.inference.engines import fast, products
+from aevb.inference.engines import fast, graph, products
 from aevb.inference.engines.fuse import fuse
 from aevb.inference.engines.python_state import changed, python_state
 from aevb.inference.engines.shorten import shorten
@@ -543,7 +543,7 @@ def test_a_wrong_graph_is_seen_and_not_used(monkeypatch: pytest.MonkeyPatch) -> 
         module.recompile()
         return module
 
-    monkeypatch.setattr(fast, "shorten", spoil)
+    monkeypatch.setattr(graph, "shorten", spoil)
     check_same(by_svi(vae), check_not_replayed(vae, "a replayed step has"), 0.0)
 
 
