@@ -2,6 +2,8 @@
 
 import copy
 import logging
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -181,7 +183,7 @@ def compile_graph(module: GraphModule) -> Callable[..., Any]:
     fakes = FakeTensorMode()
     for node, tensor in zip(inputs, example, strict=True):
         node.meta["val"] = fakes.from_tensor(tensor)  # the C++ wrapper wants them of one mode
-    with torch.no_grad(), _quiet():
+    with torch.no_grad(), _quiet(), _heard():
         from torch import _inductor  # takes a second
 
         with _opaque_products() if torch.backends.mkldnn.is_available() else nullcontext():
@@ -225,3 +227,25 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+@contextmanager
+def _heard() -> Iterator[None]:
+    """Lose no Ctrl-C: what imports and compiles for seconds may swallow a KeyboardInterrupt, or make an error of it."""
+    default = signal.default_int_handler
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not default:
+        yield
+        return
+    interrupts: list[int] = []
+
+    def interrupt(number: int, frame: Any) -> None:
+        interrupts.append(number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, default)
+        if interrupts:
+            raise KeyboardInterrupt

@@ -1,5 +1,6 @@
 """A compiled step is the step; what cannot be compiled is replayed as it is."""
 
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -231,6 +232,22 @@ def test_inductor_is_left_as_it_was() -> None:
         assert lowerings[product] is not before
     assert lowerings.get(product) is before
     assert set(fallbacks) == by_fallback
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError])
+def test_an_interrupt_that_a_compiler_swallows_is_not_lost(error: type[Exception] | None) -> None:
+    def swallow() -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            if error:
+                raise error from None
+
+    with pytest.raises(KeyboardInterrupt), inductor._heard():
+        swallow()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with inductor._heard():
+        pass
 
 
 class LeftOperands(TorchDispatchMode):
