@@ -108,9 +108,14 @@ def test_what_is_replayed_is_what_running_the_pair_gives(
         torch.testing.assert_close(getattr(replayed, figure), getattr(expected, figure), rtol=1e-9, atol=1e-9)
 
 
-def test_little_work_makes_no_graph(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay, "graph_of", lambda *args, **kwargs: pytest.fail("a graph was made"))
+def test_little_work_makes_no_graph(graphs: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = 50 * 198 * 6
+    monkeypatch.setattr(module, "REPLAYED_FROM", numbers + 1)
     evidence(vae())
+    assert graphs == []
+    monkeypatch.setattr(module, "REPLAYED_FROM", numbers)
+    evidence(vae())
+    assert len(graphs) == 2
 
 
 def with_a_counter() -> Pair:
